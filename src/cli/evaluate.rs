@@ -1,0 +1,61 @@
+//! `evaluate`: a registered model on the library's labelled subjects.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use super::{CliError, SiteArgs, print, runtime, spinner};
+use crate::learn::{self, Part, Registry};
+use crate::library::Library;
+
+/// Arguments of `evaluate`.
+#[derive(Args, Debug)]
+pub(super) struct EvaluateArgs {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Task of the site
+    #[arg(long)]
+    task: String,
+    /// Version of the model [default: the champion]
+    #[arg(long, value_name = "V")]
+    model: Option<u32>,
+    /// Which subjects
+    #[arg(long, value_enum, default_value = "held_out")]
+    split: SplitArg,
+    /// Write the predictions to this Parquet file (columns of meds-evaluation)
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
+}
+
+#[derive(Copy, Clone, ValueEnum, Debug)]
+enum SplitArg {
+    /// Subjects that nothing was fitted on
+    #[value(name = "held_out")]
+    HeldOut,
+    /// All subjects; honest only for a model fitted elsewhere
+    All,
+}
+
+pub(super) fn run(args: EvaluateArgs) -> Result<(), CliError> {
+    let site = args.site.load()?;
+    let task = site.task(&args.task).map_err(|problem| CliError::Site(vec![problem]))?;
+    let (runtime, bar) = (runtime()?, spinner("evaluating"));
+    let library = runtime.block_on(Library::open(&site.settings.library))?;
+    let registry = Registry::open(&site.settings.registry)?;
+    let part = match args.split {
+        SplitArg::HeldOut => Part::HeldOut,
+        SplitArg::All => Part::All,
+    };
+    let evaluation = runtime.block_on(learn::evaluate(
+        &library,
+        &registry,
+        Arc::clone(&site.features),
+        task,
+        args.model,
+        part,
+        args.predictions.as_deref(),
+    ))?;
+    bar.finish_and_clear();
+    print(&evaluation)
+}

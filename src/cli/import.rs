@@ -1,0 +1,248 @@
+//! `import`: history straight into the case library.
+//!
+//! Through the same decode and normalize code as the daemon. What the library knows
+//! already, by its key and content, is dropped, so a file imported twice adds nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::records::records;
+use super::{CliError, SiteArgs, print, runtime, spinner};
+use crate::events::{EventKey, EventsView};
+use crate::library::{Library, fingerprint, read_meds};
+use crate::normalize::{Normalizer, Outcome, Record};
+use crate::roles::Site;
+use crate::settings::Format;
+
+/// Rows that are gathered before they are written: bounds memory, keeps files large.
+const ROWS: usize = 2_000_000;
+/// Bytes of one batch through the plan.
+const BATCH_BYTES: usize = 8 << 20;
+
+/// Arguments of `import`.
+#[derive(Args, Debug)]
+pub(super) struct ImportArgs {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// What the files are
+    #[arg(long, value_enum, default_value = "flat")]
+    format: ImportFormat,
+    /// Files, or - for standard input; for meds a Parquet file or the root of a dataset
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Copy, Clone, PartialEq, Eq, ValueEnum, Debug)]
+enum ImportFormat {
+    /// Flat JSON, one event a line
+    Flat,
+    /// FHIR R4 JSON, a Bundle or a resource
+    Fhir,
+    /// HL7 v2
+    Hl7v2,
+    /// MEDS, de-identified already
+    Meds,
+}
+
+#[derive(Serialize, Default, Debug)]
+struct Summary {
+    read: u64,
+    accepted: u64,
+    dead_letters: u64,
+    dropped: u64,
+    events: u64,
+    seconds: f64,
+}
+
+pub(super) fn run(args: ImportArgs) -> Result<(), CliError> {
+    let site = args.site.load()?;
+    for path in args.paths.iter().filter(|path| path.as_os_str() != "-") {
+        // Before anything is written, so that a slip in the last name imports nothing.
+        std::fs::metadata(path).map_err(|cause| CliError::File { path: path.display().to_string(), cause })?;
+    }
+    let started = Instant::now();
+    let mut import = Import::open(&site)?;
+    for path in &args.paths {
+        match args.format {
+            ImportFormat::Flat => import.records(path, Format::Flat)?,
+            ImportFormat::Fhir => import.records(path, Format::Fhir)?,
+            ImportFormat::Hl7v2 => import.records(path, Format::Hl7v2)?,
+            ImportFormat::Meds => import.meds(path)?,
+        }
+    }
+    import.write()?;
+    import.bar.finish_and_clear();
+    for (reason, count) in &import.reasons {
+        eprintln!("dead letters: {count} for {reason}");
+    }
+    import.summary.seconds = started.elapsed().as_secs_f64();
+    print(&import.summary)
+}
+
+struct Import<'s> {
+    site: &'s Site,
+    runtime: tokio::runtime::Runtime,
+    library: Library,
+    normalizer: Normalizer,
+    /// Every content that every fact of the library ever had.
+    known: HashSet<(EventKey, u64)>,
+    /// The latest content of every fact read in this run, so that a value corrected and set back stays.
+    latest: HashMap<EventKey, u64>,
+    waiting: Vec<RecordBatch>,
+    rows: usize,
+    summary: Summary,
+    /// Dead letters by reason and detail.
+    reasons: BTreeMap<String, u64>,
+    bar: indicatif::ProgressBar,
+}
+
+impl<'s> Import<'s> {
+    fn open(site: &'s Site) -> Result<Self, CliError> {
+        let runtime = runtime()?;
+        let library = runtime.block_on(Library::open(&site.settings.library))?;
+        let pseudonyms = site.pseudonyms().map_err(|problem| CliError::Site(vec![problem]))?;
+        Ok(Import {
+            site,
+            normalizer: site.normalizer(pseudonyms).map_err(CliError::Site)?,
+            known: runtime.block_on(library.contents())?,
+            latest: HashMap::new(),
+            library,
+            runtime,
+            waiting: Vec::new(),
+            rows: 0,
+            summary: Summary::default(),
+            reasons: BTreeMap::new(),
+            bar: spinner("importing"),
+        })
+    }
+
+    fn records(&mut self, path: &Path, format: Format) -> Result<(), CliError> {
+        // A file's name may name a patient; the events only need to tell files apart.
+        let name = format!("import-{}", &blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()[..12]);
+        let assigner = self
+            .site
+            .settings
+            .topics
+            .raw
+            .iter()
+            .find(|raw| raw.format == format)
+            .map_or("", |raw| raw.assigner.as_str())
+            .to_owned();
+        let mut batch: Vec<Vec<u8>> = Vec::new();
+        let (mut bytes, mut first) = (0, 0i64);
+        for record in records(path, format)? {
+            let record = record?;
+            bytes += record.len();
+            batch.push(record);
+            if bytes >= BATCH_BYTES || batch.len() >= self.site.settings.limits.batch_records {
+                self.batch(&batch, &name, first, format, &assigner)?;
+                first += batch.len() as i64;
+                batch.clear();
+                bytes = 0;
+            }
+        }
+        self.batch(&batch, &name, first, format, &assigner)
+    }
+
+    fn batch(
+        &mut self,
+        batch: &[Vec<u8>],
+        name: &str,
+        first: i64,
+        format: Format,
+        assigner: &str,
+    ) -> Result<(), CliError> {
+        let records: Vec<Record<'_>> = batch
+            .iter()
+            .zip(first..)
+            .map(|(bytes, offset)| Record { topic: name, partition: 0, offset, timestamp: None, format, assigner, bytes })
+            .collect();
+        let normalized = self.normalizer.run(&records)?;
+        let kept = self.keep_new(&normalized.events)?;
+        // The tokens of new subjects stand at the head.
+        let facts: usize = normalized.outcomes.iter().map(Outcome::events).sum();
+        let mut row = normalized.events.num_rows() - facts;
+        for outcome in &normalized.outcomes {
+            self.summary.read += 1;
+            match outcome {
+                Outcome::Accepted { events } => {
+                    let rows = row..row + *events as usize;
+                    row = rows.end;
+                    // A record that brought nothing new is a redelivery.
+                    if rows.clone().any(|row| kept.value(row)) {
+                        self.summary.accepted += 1;
+                    } else {
+                        self.summary.dropped += 1;
+                    }
+                }
+                Outcome::Dead(reject) => {
+                    self.summary.dead_letters += 1;
+                    *self.reasons.entry(format!("{} ({})", reject.reason.as_str(), reject.detail)).or_default() += 1;
+                }
+                Outcome::Dropped(_) => self.summary.dropped += 1,
+            }
+        }
+        self.add(filter(&normalized.events, &kept)?)
+    }
+
+    fn meds(&mut self, path: &Path) -> Result<(), CliError> {
+        let mut reader = read_meds(path)?;
+        while let Some(batch) = reader.next() {
+            let batch = batch?;
+            let kept = self.keep_new(&batch)?;
+            let new = kept.true_count() as u64;
+            self.summary.read += batch.num_rows() as u64;
+            self.summary.accepted += new;
+            self.summary.dropped += batch.num_rows() as u64 - new;
+            self.add(filter(&batch, &kept)?)?;
+        }
+        for (column, count) in reader.refused() {
+            self.summary.read += count;
+            self.summary.dead_letters += count;
+            *self.reasons.entry(format!("field (column '{column}' is null)")).or_default() += count;
+        }
+        Ok(())
+    }
+
+    /// Which rows say something that the library does not hold yet.
+    fn keep_new(&mut self, batch: &RecordBatch) -> Result<BooleanArray, CliError> {
+        let view = EventsView::new(batch)?;
+        Ok((0..view.len())
+            .map(|row| {
+                let event = view.row(row);
+                let content = fingerprint(&event);
+                let is_latest = self.latest.insert(event.event_key, content) == Some(content);
+                Some(!is_latest && !self.known.contains(&(event.event_key, content)))
+            })
+            .collect())
+    }
+
+    fn add(&mut self, batch: RecordBatch) -> Result<(), CliError> {
+        self.rows += batch.num_rows();
+        self.summary.events += batch.num_rows() as u64;
+        self.waiting.push(batch);
+        self.bar.set_message(format!("read {}", self.summary.read));
+        if self.rows >= ROWS { self.write() } else { Ok(()) }
+    }
+
+    fn write(&mut self) -> Result<(), CliError> {
+        let batches = std::mem::take(&mut self.waiting);
+        if self.rows > 0 {
+            self.bar.set_message("writing the library");
+            let partitions = self.site.settings.topics.partitions;
+            self.runtime.block_on(self.library.append_history(batches, partitions))?;
+        }
+        self.rows = 0;
+        Ok(())
+    }
+}
+
+fn filter(batch: &RecordBatch, kept: &BooleanArray) -> Result<RecordBatch, CliError> {
+    filter_record_batch(batch, kept).map_err(|error| CliError::Failed(format!("arrow cannot filter a batch: {error}")))
+}

@@ -1,0 +1,193 @@
+//! The command line: one file a command.
+//!
+//! Promises: what a command is asked for goes to stdout, everything else to stderr; exit
+//! code 0 is done, 1 is failed, 2 is wrong usage or configuration.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod check_config;
+mod demo;
+mod evaluate;
+mod export;
+mod feed;
+mod import;
+mod models;
+mod records;
+mod run;
+mod simulate;
+mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::roles::{RoleError, Site};
+use crate::settings::Problem;
+use crate::telemetry;
+
+/// Listens to a hospital's event stream and says who is at risk, of what, and why.
+#[derive(Parser, Debug)]
+#[command(name = "auscult", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// The daemon: reads, scores, alerts, archives, trains and serves until SIGTERM or SIGINT
+    Run(run::RunArgs),
+    /// Everything embedded, nothing to install: a simulated ward, live scores, alerts and a retrain
+    Demo(demo::DemoArgs),
+    /// Send records from files to a Kafka topic
+    Feed(feed::FeedArgs),
+    /// Print a synthetic hospital's records, the same for the same seed
+    Simulate(simulate::SimulateArgs),
+    /// Read history straight into the case library; no Kafka needed
+    Import(import::ImportArgs),
+    /// Write the case library as a MEDS dataset
+    Export(export::ExportArgs),
+    /// Fit a model, evaluate it on subjects it never saw, register it, and promote it if it passes the gate
+    Train(train::TrainArgs),
+    /// Score the library's labelled subjects at their prediction times
+    Evaluate(evaluate::EvaluateArgs),
+    /// The model registry
+    Models(models::ModelsArgs),
+    /// Name every problem of a site at once
+    CheckConfig(SiteArgs),
+}
+
+/// Which site a command works on.
+#[derive(Args, Clone, Debug)]
+struct SiteArgs {
+    /// Folder of the site; else $AUSCULT_CONFIG, else ./config/hospital, else the site compiled in
+    #[arg(long, value_name = "DIR")]
+    config: Option<PathBuf>,
+}
+
+impl SiteArgs {
+    fn load(&self) -> Result<Site, CliError> {
+        Site::load(self.config.as_deref()).map_err(CliError::Site)
+    }
+}
+
+/// Why a command did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    /// The site has problems: exit code 2.
+    #[error("the site has {} problem(s)", .0.len())]
+    Site(Vec<Problem>),
+    /// The command was called wrongly: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// A role or the library failed: exit code 1.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// Reading or writing a file failed: exit code 1.
+    #[error("{path}: {cause}")]
+    File {
+        /// Which file.
+        path: String,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+    /// A file of records cannot be read: exit code 1.
+    #[error(transparent)]
+    Records(#[from] records::RecordsError),
+    /// Anything else that failed, in words: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl CliError {
+    fn code(&self) -> u8 {
+        match self {
+            CliError::Site(_) | CliError::Usage(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// Lets `?` turn any room's error into a failed command.
+macro_rules! failed {
+    ($($error:ty),*) => {$(
+        impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                CliError::Role(error.into())
+            }
+        }
+    )*};
+}
+failed!(
+    crate::events::EventsError,
+    crate::kafka::KafkaError,
+    crate::learn::LearnError,
+    crate::library::LibraryError,
+    crate::models::ModelError,
+    crate::normalize::NormalizeError,
+    prometheus::Error,
+    serde_json::Error,
+    std::io::Error
+);
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    telemetry::init_tracing(cli.command.log_level());
+    match cli.command.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let CliError::Site(problems) = &error {
+                for problem in problems {
+                    eprintln!("{problem}");
+                }
+            }
+            eprintln!("auscult: {error}");
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+impl Command {
+    /// A daemon tells what it does; a command only what went wrong.
+    fn log_level(&self) -> &'static str {
+        match self {
+            Command::Run(_) => "info",
+            _ => "warn",
+        }
+    }
+
+    fn run(self) -> Result<(), CliError> {
+        match self {
+            Command::Run(args) => run::run(args),
+            Command::Demo(args) => demo::run(args),
+            Command::Feed(args) => feed::run(args),
+            Command::Simulate(args) => simulate::run(args),
+            Command::Import(args) => import::run(args),
+            Command::Export(args) => export::run(args),
+            Command::Train(args) => train::run(args),
+            Command::Evaluate(args) => evaluate::run(args),
+            Command::Models(args) => models::run(args),
+            Command::CheckConfig(site) => check_config::run(&site),
+        }
+    }
+}
+
+/// The runtime of a command.
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// Prints a command's result as one line of JSON.
+fn print(result: &impl Serialize) -> Result<(), CliError> {
+    println!("{}", serde_json::to_string(result)?);
+    Ok(())
+}
+
+/// A spinner on stderr while a command works; hidden when stderr is no terminal.
+fn spinner(what: &'static str) -> indicatif::ProgressBar {
+    let bar = indicatif::ProgressBar::new_spinner().with_message(what);
+    bar.enable_steady_tick(std::time::Duration::from_millis(120));
+    bar
+}

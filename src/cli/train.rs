@@ -1,0 +1,54 @@
+//! `train`: one model, judged on subjects it never saw.
+
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::{CliError, SiteArgs, print, runtime, spinner};
+use crate::learn::{self, Registry};
+use crate::library::Library;
+use crate::models::Family;
+use crate::roles::{announce, wall_now};
+
+/// Arguments of `train`.
+#[derive(Args, Debug)]
+pub(super) struct TrainArgs {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// Task of the site
+    #[arg(long)]
+    task: String,
+    /// Family of models [default: that of the task]
+    #[arg(long, value_parser = family)]
+    family: Option<Family>,
+}
+
+fn family(word: &str) -> Result<Family, String> {
+    Family::parse(word).ok_or_else(|| "choose from logistic, forest, boosting, mlp".to_owned())
+}
+
+pub(super) fn run(args: TrainArgs) -> Result<(), CliError> {
+    let site = args.site.load()?;
+    let task = site.task(&args.task).map_err(|problem| CliError::Site(vec![problem]))?;
+    let (runtime, bar) = (runtime()?, spinner("training"));
+    let library = runtime.block_on(Library::open(&site.settings.library))?;
+    let registry = Registry::open(&site.settings.registry)?;
+    let mut progress = |what: &str| bar.set_message(what.to_owned());
+    let report = runtime.block_on(learn::train(
+        &library,
+        &registry,
+        Arc::clone(&site.features),
+        task,
+        args.family,
+        wall_now(),
+        &mut progress,
+    ))?;
+    bar.finish_and_clear();
+    print(&report)?;
+    if report.promoted
+        && let Err(error) = announce(&site.settings, &registry, &task.name)
+    {
+        tracing::warn!(%error, "the model is promoted but was not announced; running daemons take it at their next start");
+    }
+    Ok(())
+}

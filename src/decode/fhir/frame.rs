@@ -1,0 +1,74 @@
+//! What all facts of one resource share.
+
+use std::borrow::Cow;
+
+use super::super::time::Stamp;
+use super::super::{Fact, Reject, Value};
+use super::coding::Code;
+use super::reference::{Person, Scope, encounter, whose};
+use super::resource::Resource;
+use crate::events::Op;
+
+/// Patient, encounter, times and name of a resource's facts.
+pub(super) struct Frame<'a> {
+    /// Whose they are.
+    pub(super) person: Person<'a>,
+    /// In which encounter.
+    pub(super) encounter: Option<Cow<'a, str>>,
+    /// When it happened; `None`: static, or the source does not say.
+    pub(super) time: Option<Stamp>,
+    /// When the source says that it became known.
+    pub(super) recorded: Option<Stamp>,
+    /// Identity of the resource's facts at the source.
+    pub(super) name: Option<String>,
+    /// Whether they hold.
+    pub(super) op: Op,
+}
+
+impl<'a> Frame<'a> {
+    /// The frame of a resource whose fields `subject` and `visit` name patient and encounter;
+    /// `None` if it is not about a patient.
+    pub(super) fn of(
+        resource: &Resource<'a>,
+        subject: &'static str,
+        visit: &'static str,
+        op: Op,
+        scope: Scope<'_, 'a>,
+    ) -> Result<Option<Self>, Reject> {
+        let Some(person) = whose(resource, subject, scope)? else { return Ok(None) };
+        let encounter = encounter(resource, visit, scope)?;
+        Ok(Some(Frame { person, encounter, time: None, recorded: None, name: resource.name.clone(), op }))
+    }
+
+    /// The fact of the whole resource.
+    pub(super) fn fact(&self, code: Code<'a>, value: Value<'a>, unit: Option<Cow<'a, str>>) -> Fact<'a> {
+        self.build(self.name.clone(), code, value, unit)
+    }
+
+    /// The fact of one part of the resource; `part` tells it from the others.
+    pub(super) fn part(&self, part: &str, code: Code<'a>, value: Value<'a>, unit: Option<Cow<'a, str>>) -> Fact<'a> {
+        self.build(self.name.as_ref().map(|name| format!("{name}#{part}")), code, value, unit)
+    }
+
+    fn build(&self, id: Option<String>, code: Code<'a>, value: Value<'a>, unit: Option<Cow<'a, str>>) -> Fact<'a> {
+        let time = self.time.map(|stamp| stamp.at);
+        // A date is read as its start, and nothing was known on its day before it happened.
+        let recorded = self.recorded.map(|known| match time {
+            Some(time) if !known.exact => known.at.max(time),
+            Some(_) | None => known.at,
+        });
+        Fact {
+            assigner: self.person.assigner.clone(),
+            patient: self.person.id.clone(),
+            encounter: self.encounter.clone(),
+            time,
+            recorded,
+            system: code.system,
+            code: code.code,
+            value,
+            unit,
+            id: id.map(Cow::Owned),
+            op: self.op,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! MedicationRequest and MedicationAdministration: what was ordered and what was given.
+
+use std::borrow::Cow;
+
+use super::super::{Reject, Value};
+use super::Sink;
+use super::coding::{self, Code, REFERENCE};
+use super::frame::Frame;
+use super::observation::when;
+use super::reference::{Scope, Target, follow};
+use super::resource::Resource;
+use super::status::by_status;
+use super::value;
+use crate::events::Op;
+
+/// Reads an order at its authoring, when it also became known.
+///
+/// The text is the intent (`order`, `plan` ...), so that an order does not look like a dose.
+/// What is no order is not read: a suggestion, an option of a set, an order not to give.
+pub(super) fn request<'a>(
+    resource: &Resource<'a>,
+    scope: Scope<'_, 'a>,
+    sink: &mut Sink<'_, 'a>,
+) -> Result<(), Reject> {
+    let element = &resource.element;
+    let Some(op) = by_status(element)?.op() else { return Ok(()) };
+    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
+    let intent = element.text("intent")?;
+    let forbids = element.flag("doNotPerform")? == Some(true);
+    if forbids || matches!(intent.as_deref(), Some("proposal" | "option")) {
+        return Ok(());
+    }
+    frame.time = element.time("authoredOn")?;
+    frame.recorded = frame.time;
+    let code = medication(resource, op, scope)?;
+    let value = intent.map_or(Value::None, Value::Text);
+    sink.facts.extend(code.map(|code| frame.fact(code, value, None)));
+    Ok(())
+}
+
+/// Reads a dose when it was given, of a period when that began, with its amount and unit.
+pub(super) fn administration<'a>(
+    resource: &Resource<'a>,
+    scope: Scope<'_, 'a>,
+    sink: &mut Sink<'_, 'a>,
+) -> Result<(), Reject> {
+    let element = &resource.element;
+    let Some(op) = by_status(element)?.op() else { return Ok(()) };
+    let Some(mut frame) = Frame::of(resource, "subject", "context", op, scope)? else { return Ok(()) };
+    frame.time = when(element)?;
+    let code = medication(resource, op, scope)?;
+    let dose = match element.element("dosage", "MedicationAdministration.dosage")? {
+        Some(dosage) => value::quantity(&dosage, "dose")?,
+        None => None,
+    };
+    let (value, unit) = dose.map_or((Value::None, None), |dose| (dose.value, dose.unit));
+    sink.facts.extend(code.map(|code| frame.fact(code, value, unit)));
+    Ok(())
+}
+
+/// `medication[x]`: a concept, or a reference to a Medication that is contained, in the same
+/// Bundle or elsewhere. What is elsewhere is kept under its reference (`Medication/id`), which
+/// a site can map. `None`: it is here but says nothing.
+fn medication<'a>(resource: &Resource<'a>, op: Op, scope: Scope<'_, 'a>) -> Result<Option<Code<'a>>, Reject> {
+    let element = &resource.element;
+    if element.has("medicationCodeableConcept")? {
+        return coding::required(element, "medicationCodeableConcept").map(Some);
+    }
+    let Some(reference) = element.element("medicationReference", "Reference")? else {
+        return Err(element.wrong("medication[x]", "is missing"));
+    };
+    let display = reference.text("display")?.map(Code::text);
+    Ok(match follow(&reference, scope)? {
+        Target::Here(medication) => coding::code(&medication.element, "code")?.or(display),
+        Target::Named(Some(kind), id) => {
+            Some(Code { system: Some(Cow::Borrowed(REFERENCE)), code: Cow::Owned(format!("{kind}/{id}")) })
+        }
+        Target::Identified(_, (system, value)) => Some(Code { system: Some(system), code: value }),
+        // A UUID is new in every Bundle.
+        Target::Named(None, _) | Target::Unnamed => display,
+    }
+    .or_else(|| super::unknown(resource.name.is_some(), op)))
+}

@@ -1,0 +1,98 @@
+//! Observation: its value and the values of its components.
+
+use super::super::{Reject, Value};
+use super::Sink;
+use super::coding::{Code, required};
+use super::element::Element;
+use super::frame::Frame;
+use super::reference::{Person, Scope, Target, follow, identity};
+use super::resource::Resource;
+use super::status::by_status;
+use super::value::{self, Found};
+use crate::events::Op;
+
+/// Reads one fact for the value and one for each component's value, the latter under the
+/// resource's id with `#` and the component's place, counted from 0.
+///
+/// Where nothing was measured (a panel, an absent value) there is no fact; but a withdrawn
+/// Observation, and an amended or corrected one that lost its value, withdraws what was said
+/// before under the same id.
+pub(super) fn read<'a>(resource: &Resource<'a>, scope: Scope<'_, 'a>, sink: &mut Sink<'_, 'a>) -> Result<(), Reject> {
+    let element = &resource.element;
+    let Some(op) = by_status(element)?.op() else { return Ok(()) };
+    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
+    if is_about_another(element, &frame.person, scope)? {
+        return Ok(());
+    }
+    frame.recorded = element.time("issued")?;
+    frame.time = when(element)?.or(frame.recorded);
+    let code = required(element, "code")?;
+    let found = value::read(element)?;
+    let mut parts = Vec::new();
+    for part in element.elements("component", "Observation.component")? {
+        parts.push((required(&part, "code")?, value::read(&part)?));
+    }
+
+    let corrected = matches!(element.text("status")?.as_deref(), Some("amended" | "corrected"));
+    let replaces = frame.name.is_some() && (corrected || op == Op::Retract);
+    // The panel itself has never been a fact where its components are.
+    if found.is_some() || (replaces && parts.iter().all(|(_, found)| found.is_none())) {
+        push(&mut frame, None, code, found, sink, resource.kind);
+    }
+    for (place, (code, found)) in parts.into_iter().enumerate() {
+        if found.is_some() || replaces {
+            push(&mut frame, Some(place), code, found, sink, resource.kind);
+        }
+    }
+    Ok(())
+}
+
+/// One fact, or the withdrawal of what it said before.
+fn push<'a>(
+    frame: &mut Frame<'a>,
+    place: Option<usize>,
+    code: Code<'a>,
+    found: Option<Found<'a>>,
+    sink: &mut Sink<'_, 'a>,
+    kind: &'static str,
+) {
+    let op = frame.op;
+    if found.is_none() {
+        frame.op = Op::Retract;
+    }
+    let (value, unit, partly) = found.map_or((Value::None, None, false), |f| (f.value, f.unit, f.partly));
+    sink.facts.push(match place {
+        None => frame.fact(code, value, unit),
+        Some(place) => frame.part(&place.to_string(), code, value, unit),
+    });
+    if partly {
+        sink.skip(kind);
+    }
+    frame.op = op;
+}
+
+/// `effective[x]`.
+pub(super) fn when(element: &Element<'_>) -> Result<Option<super::Stamp>, Reject> {
+    Ok(element
+        .time("effectiveDateTime")?
+        .or(element.period("effectivePeriod")?)
+        .or(element.time("effectiveInstant")?)
+        .or(element.timing("effectiveTiming")?))
+}
+
+/// Whether `focus` says that another person than the subject was observed (a mother, a donor, a fetus).
+fn is_about_another<'a>(element: &Element<'a>, person: &Person<'a>, scope: Scope<'_, 'a>) -> Result<bool, Reject> {
+    for focus in element.elements("focus", "Reference")? {
+        let other = match follow(&focus, scope)? {
+            Target::Here(other) if other.kind == "Patient" => identity(other)?.id != person.id,
+            Target::Here(other) => other.kind == "RelatedPerson",
+            Target::Named(Some("Patient"), id) => id != person.id,
+            Target::Named(kind, _) | Target::Identified(kind, _) => kind == Some("RelatedPerson"),
+            Target::Unnamed => false,
+        };
+        if other {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

@@ -1,0 +1,174 @@
+//! Bytes of a raw record into facts, or a reason why not.
+//!
+//! Pure: no I/O, no clock, no key. Promises that any bytes end as facts or as a
+//! [`Reject`], in memory and time bounded by their length, and that a reject's text never
+//! holds an identifier, a value or a piece of the body (invariant 7).
+
+mod fhir;
+mod flat;
+mod json;
+mod time;
+
+use std::borrow::Cow;
+
+use crate::events::{self, Micros, Op};
+use crate::settings::Format;
+
+/// One clinical fact as its source states it, borrowed from the record's bytes.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Fact<'a> {
+    /// Assigner of the patient's identifier; `None`: the topic's default assigner.
+    pub assigner: Option<Cow<'a, str>>,
+    /// Identifier of the patient.
+    pub patient: Cow<'a, str>,
+    /// The source's identifier of the encounter.
+    pub encounter: Option<Cow<'a, str>>,
+    /// When it happened; `None`: static.
+    pub time: Option<Micros>,
+    /// When it became known; `None`: when the record reached Kafka.
+    pub recorded: Option<Micros>,
+    /// Code system as the source names it (URI); `None`: `code` is a MEDS code as it stands.
+    pub system: Option<Cow<'a, str>>,
+    /// Code within `system`, or the MEDS code.
+    pub code: Cow<'a, str>,
+    /// What was found.
+    pub value: Value<'a>,
+    /// Unit of a number, UCUM as far as the source keeps to it.
+    pub unit: Option<Cow<'a, str>>,
+    /// The source's own identifier of the fact; `None`: the fields identify it.
+    pub id: Option<Cow<'a, str>>,
+    /// Whether it holds or is withdrawn.
+    pub op: Op,
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Value<'a> {
+    /// The fact is its code (a diagnosis, an encounter's start).
+    None,
+    /// A number; finite.
+    Number(f64),
+    /// A text or the code of a category.
+    Text(Cow<'a, str>),
+    /// True or false.
+    Bool(bool),
+}
+
+/// Why a record is a dead letter: the closed list of the header `reason`.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Reason {
+    /// Nothing in the record.
+    Empty,
+    /// Longer than `limits.record_bytes`.
+    TooLarge,
+    /// Not the syntax of its format (for JSON: cut off, not UTF-8, nested too deep).
+    Syntax,
+    /// Not the shape of its format: no object, no resource.
+    Shape,
+    /// A required field is missing or has the wrong type.
+    Field,
+    /// A time that cannot be read or names no offset.
+    Time,
+    /// It does not say whose fact it is.
+    Patient,
+    /// A unit that cannot be converted to the concept's canonical unit.
+    Unit,
+    /// A format or version that this version does not read.
+    Unsupported,
+}
+
+impl Reason {
+    /// Every reason, for the docs and the metrics.
+    pub const ALL: [Reason; 9] = [
+        Reason::Empty,
+        Reason::TooLarge,
+        Reason::Syntax,
+        Reason::Shape,
+        Reason::Field,
+        Reason::Time,
+        Reason::Patient,
+        Reason::Unit,
+        Reason::Unsupported,
+    ];
+
+    /// The word in the header `reason` and the label of the same name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Empty => "empty",
+            Reason::TooLarge => "too_large",
+            Reason::Syntax => "syntax",
+            Reason::Shape => "shape",
+            Reason::Field => "field",
+            Reason::Time => "time",
+            Reason::Patient => "patient",
+            Reason::Unit => "unit",
+            Reason::Unsupported => "unsupported",
+        }
+    }
+}
+
+/// Why a record was not read.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Reject {
+    /// The closed reason.
+    pub reason: Reason,
+    /// Which field and what was expected; for the header `detail`. Holds nothing of the record.
+    pub detail: String,
+}
+
+impl Reject {
+    /// A reject for `reason`.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Reject { reason, detail: detail.into() }
+    }
+}
+
+/// What a record held beside the facts.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Unread {
+    /// FHIR resource types (from the closed list of R4, others as `other`) that are not read, with their number.
+    pub resources: Vec<(&'static str, u32)>,
+}
+
+/// Codes of the system's own rows. From outside they would forge an identity or a clock.
+const OWN: [&str; 3] = [events::TICK, events::TOKEN, events::PREDICTION];
+
+/// Decodes one record, appending its facts to `facts`; on a reject `facts` is as before.
+///
+/// # Errors
+/// A [`Reject`] that says why the record is a dead letter.
+pub fn decode<'a>(format: Format, bytes: &'a [u8], facts: &mut Vec<Fact<'a>>) -> Result<Unread, Reject> {
+    let before = facts.len();
+    let read = match format {
+        _ if bytes.iter().all(u8::is_ascii_whitespace) => Err(Reject::new(Reason::Empty, "the record is empty")),
+        Format::Flat => flat::decode(bytes, facts).map(|()| Unread::default()),
+        Format::Fhir => fhir::decode(bytes, facts),
+        Format::Hl7v2 => Err(Reject::new(
+            Reason::Unsupported,
+            "this version does not read HL7 v2; send FHIR or flat JSON, or redrive after an upgrade",
+        )),
+    };
+    let read = match read {
+        Ok(_) if facts[before..].iter().any(is_forged) => {
+            Err(Reject::new(Reason::Field, "a code is one of auscult's own, which no source may send"))
+        }
+        read => read,
+    };
+    if read.is_err() {
+        facts.truncate(before);
+    }
+    read
+}
+
+/// Whether the log would write the fact's code like one of [`OWN`].
+fn is_forged(fact: &Fact<'_>) -> bool {
+    OWN.iter().any(|own| match &fact.system {
+        None => fact.code == *own,
+        Some(system) => own.strip_prefix(&**system).and_then(|rest| rest.strip_prefix("//")) == Some(&fact.code),
+    })
+}
+
+#[cfg(test)]
+mod corpus;
+#[cfg(test)]
+mod tests;

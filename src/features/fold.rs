@@ -1,0 +1,302 @@
+//! A partition of the log, folded into the state of its subjects.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use foldhash::fast::FixedState;
+
+use super::clock::Clock;
+use super::due::{Due, Prediction};
+use super::encounter::{Encounter, NEVER};
+use super::spec::FeatureSpec;
+use super::subject::Subject;
+use super::trigger::{Trigger, TriggerKind};
+use super::vector::{self, Moment};
+use crate::events::{EventRef, Micros, SubjectId, TICK};
+
+/// Most predictions of one trigger in one encounter that one event or tick lets fall due. A
+/// time in the far future would ask for millions, all from the same state; of more than this
+/// the earliest are skipped, and counted by [`Fold::skipped`].
+pub const CATCH_UP: usize = 1_000;
+
+/// What became of an event.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+pub enum Applied {
+    /// It moved the clock, or told how far a raw partition is.
+    Tick,
+    /// A new fact.
+    Asserted,
+    /// A fact that held already: nothing changed.
+    Redelivered,
+    /// It replaced a fact.
+    Corrected,
+    /// It took a fact away.
+    Retracted,
+    /// It would have taken away a fact that does not hold: nothing changed.
+    RetractedUnknown,
+    /// A row without subject that is no tick.
+    Ignored,
+}
+
+/// What the fold goes by.
+pub(super) struct Rules {
+    pub(super) spec: Arc<FeatureSpec>,
+    pub(super) triggers: Vec<Trigger>,
+    on: Vec<On>,
+}
+
+/// A trigger that fires on events.
+struct On {
+    trigger: usize,
+    what: HashSet<Box<str>, FixedState>,
+    min_gap: Micros,
+}
+
+impl On {
+    fn wants(&self, event: &EventRef<'_>) -> bool {
+        self.what.contains(event.code) || event.concept.is_some_and(|concept| self.what.contains(concept))
+    }
+}
+
+/// The state of all subjects of one partition of the log, and its clock.
+pub struct Fold {
+    rules: Rules,
+    clock: Clock,
+    index: HashMap<i64, u32, FixedState>,
+    subjects: Vec<(SubjectId, Subject)>,
+    /// The earliest due time of every subject that has one.
+    pending: BTreeSet<(Micros, SubjectId)>,
+    bytes: usize,
+    skipped: u64,
+}
+
+impl fmt::Debug for Fold {
+    /// How much, never what.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fold").field("subjects", &self.subjects.len()).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl Fold {
+    /// An empty state. [`Prediction::trigger`] is an index into `triggers`.
+    pub fn new(spec: Arc<FeatureSpec>, triggers: Vec<Trigger>) -> Self {
+        let on = triggers.iter().enumerate().filter_map(|(trigger, one)| match &one.kind {
+            TriggerKind::On { what, min_gap } => {
+                Some(On { trigger, what: what.iter().map(|what| what.as_str().into()).collect(), min_gap: *min_gap })
+            }
+            _ => None,
+        });
+        let on = on.collect();
+        Fold {
+            rules: Rules { spec, triggers, on },
+            clock: Clock::default(),
+            index: HashMap::default(),
+            subjects: Vec::new(),
+            pending: BTreeSet::new(),
+            bytes: 0,
+            skipped: 0,
+        }
+    }
+
+    /// Takes the next event of the partition's log in. Predictions that fall due are added to
+    /// `due`; without it they fall due all the same, unheard, so that a silent replay leaves
+    /// the state that a live pass would.
+    pub fn apply(&mut self, event: &EventRef<'_>, mut due: Option<&mut Due>) -> Applied {
+        let Some(id) = event.subject else {
+            return if event.code == TICK { self.tick(event, due) } else { Applied::Ignored };
+        };
+        let place = self.place(id);
+        let Some((_, subject)) = self.subjects.get_mut(place) else { return Applied::Ignored };
+        let (due_before, bytes_before) = (subject.due, subject.bytes);
+        if subject.due <= event.recorded_at {
+            self.skipped += skip(&self.rules, subject, event.recorded_at);
+            fire(&self.rules, id, subject, event.recorded_at, due.as_deref_mut());
+        }
+        let applied = subject.apply(event, &self.rules);
+        if matches!(applied, Applied::Asserted | Applied::Corrected) && !self.rules.on.is_empty() {
+            fire_on(&self.rules, id, subject, event, due);
+        }
+        self.bytes = self.bytes + subject.bytes - bytes_before;
+        if subject.due != due_before {
+            reschedule(&mut self.pending, id, due_before, subject.due);
+        }
+        applied
+    }
+
+    /// How many subjects the state holds.
+    pub fn subjects(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Bytes of the state, about.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The sealed identifier of a subject, if the log holds one.
+    pub fn token(&self, subject: SubjectId) -> Option<&str> {
+        self.subjects.get(*self.index.get(&subject.0)? as usize)?.1.token()
+    }
+
+    /// The clock of the partition: how far every raw partition has been read.
+    pub fn clock(&self) -> Option<Micros> {
+        self.clock.now()
+    }
+
+    /// How many due times were skipped because of [`CATCH_UP`].
+    pub fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Hash of everything the state holds, the same on every machine of one architecture for
+    /// the same log (invariant 3). Not cheap.
+    pub fn fingerprint(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        self.clock.digest(&mut hasher);
+        let mut subjects: Vec<&(SubjectId, Subject)> = self.subjects.iter().collect();
+        subjects.sort_unstable_by_key(|(id, _)| *id);
+        for (id, subject) in subjects {
+            hasher.update(&id.0.to_le_bytes());
+            subject.digest(&mut hasher);
+        }
+        for (due, id) in &self.pending {
+            hasher.update(&due.to_le_bytes());
+            hasher.update(&id.0.to_le_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+
+    fn place(&mut self, id: SubjectId) -> usize {
+        let next = self.subjects.len() as u32;
+        let place = *self.index.entry(id.0).or_insert(next);
+        if place == next {
+            let subject = Subject::new();
+            self.bytes += subject.bytes;
+            self.subjects.push((id, subject));
+        }
+        place as usize
+    }
+
+    /// Moves the clock and lets fall due what is due by then, in order of time, then subject.
+    fn tick(&mut self, event: &EventRef<'_>, mut due: Option<&mut Due>) -> Applied {
+        self.clock.tick(event);
+        let Some(now) = self.clock.now() else { return Applied::Tick };
+        while let Some(&(at, id)) = self.pending.first()
+            && at <= now
+        {
+            let place = self.place(id);
+            let Some((_, subject)) = self.subjects.get_mut(place) else { break };
+            self.skipped += skip(&self.rules, subject, now);
+            fire(&self.rules, id, subject, at, due.as_deref_mut());
+            reschedule(&mut self.pending, id, at, subject.due);
+        }
+        Applied::Tick
+    }
+}
+
+fn reschedule(pending: &mut BTreeSet<(Micros, SubjectId)>, id: SubjectId, from: Micros, to: Micros) {
+    if from != NEVER {
+        pending.remove(&(from, id));
+    }
+    if to != NEVER {
+        pending.insert((to, id));
+    }
+}
+
+/// Skips the due times of a subject up to `limit` that are more than [`CATCH_UP`]; gives how many.
+fn skip(rules: &Rules, subject: &mut Subject, limit: Micros) -> u64 {
+    let mut skipped = 0;
+    for encounter in &mut subject.encounters {
+        let Some(start) = encounter.open else { continue };
+        for pending in &mut encounter.pending {
+            let Some(TriggerKind::Every { every, until }) = rules.triggers.get(pending.trigger as usize).map(|t| &t.kind)
+            else {
+                continue;
+            };
+            let last = until.map_or(limit, |until| start.saturating_add(until).min(limit));
+            if pending.next > last {
+                continue;
+            }
+            let due = last.saturating_sub(pending.next) / every + 1;
+            let surplus = due.saturating_sub(CATCH_UP as i64);
+            if surplus > 0 {
+                pending.next += surplus * every;
+                skipped += surplus as u64;
+            }
+        }
+    }
+    if skipped > 0 {
+        subject.refresh_due();
+    }
+    skipped
+}
+
+/// Lets fall due what is due up to `limit`, in order of time, trigger, encounter.
+fn fire(rules: &Rules, id: SubjectId, subject: &mut Subject, limit: Micros, mut due: Option<&mut Due>) {
+    loop {
+        let pending = subject.encounters.iter().enumerate().flat_map(|(place, encounter)| {
+            encounter.pending.iter().enumerate().map(move |(slot, one)| (one.next, one.trigger, place, slot))
+        });
+        let Some((at, trigger, place, slot)) = pending.filter(|(at, ..)| *at <= limit && *at != NEVER).min() else {
+            break;
+        };
+        if let Some(due) = due.as_deref_mut() {
+            predict(rules, id, subject, subject.encounters.get(place), trigger as usize, at, due);
+        }
+        let Some(encounter) = subject.encounters.get_mut(place) else { break };
+        let open = encounter.open;
+        if let Some(one) = encounter.pending.get_mut(slot) {
+            let trigger = rules.triggers.get(trigger as usize);
+            let next = open.zip(trigger).and_then(|(start, trigger)| trigger.next_due(start, at.saturating_add(1)));
+            (one.fired, one.next) = (at, next.unwrap_or(NEVER));
+        }
+    }
+    subject.refresh_due();
+}
+
+/// Lets fall due what fires on an event that was just taken in.
+fn fire_on(rules: &Rules, id: SubjectId, subject: &mut Subject, event: &EventRef<'_>, mut due: Option<&mut Due>) {
+    let at = event.recorded_at;
+    for (slot, on) in rules.on.iter().enumerate().filter(|(_, on)| on.wants(event)) {
+        let Some(trigger) = rules.triggers.get(on.trigger) else { continue };
+        if subject.last_on.is_empty() {
+            subject.last_on = vec![Micros::MIN; rules.on.len()];
+            subject.bytes += size_of_val(&*subject.last_on);
+        }
+        let last = subject.last_on.get(slot).copied().unwrap_or(Micros::MIN);
+        let soon = last != Micros::MIN && (at <= last || at.saturating_sub(last) < on.min_gap);
+        let encounter = subject.encounter_at(trigger, event.encounter_id, at);
+        if soon || (encounter.is_none() && trigger.encounter.is_some()) {
+            continue;
+        }
+        if let Some(due) = due.as_deref_mut() {
+            predict(rules, id, subject, encounter, on.trigger, at, due);
+        }
+        if let Some(last) = subject.last_on.get_mut(slot) {
+            *last = at;
+        }
+    }
+}
+
+fn predict(
+    rules: &Rules,
+    id: SubjectId,
+    subject: &Subject,
+    encounter: Option<&Encounter>,
+    trigger: usize,
+    at: Micros,
+    due: &mut Due,
+) {
+    let prediction = Prediction {
+        trigger,
+        subject: id,
+        encounter: encounter.and_then(|encounter| encounter.id.clone()),
+        time: at,
+        source: subject.source.clone(),
+    };
+    let start = encounter.and_then(|encounter| encounter.open);
+    let moment = Moment { series: subject.series(), birth: subject.birth, sex: subject.sex, start, at };
+    let (values, observed) = due.push(prediction, &rules.spec);
+    vector::fill(&rules.spec, &moment, values, observed);
+}

@@ -1,0 +1,35 @@
+//! The fold: events in log order into the state of each subject, state into features.
+//!
+//! Promises that state, predictions and vectors are a pure function of a partition's log:
+//! the same rows in the same order give the same bits, however they were batched, whether
+//! vectors were asked for or not (invariants 3 and 6). Every aggregate is computed from the
+//! samples that survive at the prediction, in the order (time, arrival), so that late,
+//! corrected and withdrawn facts leave no trace of the way they came.
+//!
+//! The order of one event: predictions of its subject that fall due at or before its
+//! `recorded_at`, with the state as it stood; then the event; then predictions *on* it.
+//!
+//! Must never do I/O, read a clock, or depend on the order of a hash map.
+
+mod clock;
+mod codes;
+mod due;
+mod encounter;
+mod fold;
+mod parse;
+mod series;
+mod spec;
+mod subject;
+mod trigger;
+mod vector;
+
+#[cfg(test)]
+mod tests;
+
+pub use due::{Due, NOT_OBSERVED, Prediction};
+pub use fold::{Applied, CATCH_UP, Fold};
+pub use spec::FeatureSpec;
+pub use trigger::{RawTrigger, Trigger, TriggerKind};
+
+/// Marks an absent index among the small integers that facts and rules hold.
+const NONE: u16 = u16::MAX;

@@ -1,0 +1,353 @@
+//! The state of one subject: the facts that hold, and what they amount to.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+
+use foldhash::fast::FixedState;
+
+use super::NONE;
+use super::encounter::{Edge, Encounter, NEVER};
+use super::fold::{Applied, Rules};
+use super::series::{self, STATIC, Sample};
+use super::trigger::Trigger;
+use crate::events::{EventKey, EventRef, MEDS_BIRTH, Micros, Op, TOKEN};
+
+const MALE: &str = "GENDER//M";
+const FEMALE: &str = "GENDER//F";
+
+/// An [`EventKey`] as two numbers.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+struct Key(u64, u64);
+
+impl From<EventKey> for Key {
+    fn from(key: EventKey) -> Self {
+        let whole = u128::from_le_bytes(key.0);
+        Key(whole as u64, (whole >> 64) as u64)
+    }
+}
+
+/// Hashes a [`Key`], which is a keyed hash already: one multiplication, so that keys made
+/// otherwise (by tests) spread too.
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, half: u64) {
+        let product = u128::from(self.0.rotate_left(32) ^ half) * u128::from(0x9e37_79b9_7f4a_7c15_u64);
+        self.0 = product as u64 ^ (product >> 64) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A fact that holds: 16 bytes, beside a key of 16.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+struct Fact {
+    /// Hash of all that makes it the same fact when it is delivered again.
+    content: u64,
+    /// Its number among the facts of the subject, in order of arrival. It tells samples apart;
+    /// after 2^32 it begins anew, long after their memory has run out.
+    number: u32,
+    /// Series of its concept, or [`NONE`].
+    concept: u16,
+    /// Set of series of its code, or [`NONE`].
+    codes: u16,
+}
+
+/// What a fact says that is no sample.
+#[derive(Clone, PartialEq, Debug)]
+enum Statement {
+    Birth(Micros),
+    Sex(f32),
+    Token(Box<str>),
+    Edge { encounter: u32, edge: Edge, time: Micros },
+}
+
+impl Statement {
+    /// Bytes it takes, about.
+    fn bytes(&self) -> usize {
+        let text = if let Statement::Token(token) = self { token.len() } else { 0 };
+        size_of::<(u32, Statement)>() + text
+    }
+}
+
+/// The state of one subject.
+pub(super) struct Subject {
+    facts: HashMap<Key, Fact, BuildHasherDefault<KeyHasher>>,
+    series: Vec<Vec<Sample>>,
+    /// In order of arrival, with the number of the fact.
+    statements: Vec<(u32, Statement)>,
+    /// In order of their first fact; one that is withdrawn stays, closed.
+    pub(super) encounters: Vec<Encounter>,
+    pub(super) birth: Option<Micros>,
+    pub(super) sex: Option<f32>,
+    /// Source of the event that last changed the state.
+    pub(super) source: String,
+    /// When each `on` rule last fired.
+    pub(super) last_on: Vec<Micros>,
+    /// The earliest due time of all encounters.
+    pub(super) due: Micros,
+    next_number: u32,
+    /// Heap bytes, about.
+    pub(super) bytes: usize,
+}
+
+impl Subject {
+    /// A subject of whom nothing is known.
+    pub(super) fn new() -> Self {
+        Subject {
+            facts: HashMap::default(),
+            series: Vec::new(),
+            statements: Vec::new(),
+            encounters: Vec::new(),
+            birth: None,
+            sex: None,
+            source: String::new(),
+            last_on: Vec::new(),
+            due: NEVER,
+            next_number: 0,
+            bytes: size_of::<Subject>(),
+        }
+    }
+
+    /// Samples by series of the spec; empty if there never was one.
+    pub(super) fn series(&self) -> &[Vec<Sample>] {
+        &self.series
+    }
+
+    /// The token that came last.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.statements.iter().rev().find_map(|(_, statement)| match statement {
+            Statement::Token(token) => Some(&**token),
+            _ => None,
+        })
+    }
+
+    /// The open encounter that an event belongs to: the one it names, else the one begun last.
+    pub(super) fn encounter_at(&self, trigger: &Trigger, id: Option<&str>, at: Micros) -> Option<&Encounter> {
+        let open = || {
+            let concerned = self.encounters.iter().filter(|one| trigger.concerns(&one.class));
+            concerned.filter(|one| one.open.is_some_and(|start| start <= at))
+        };
+        let named = id.and_then(|id| open().filter(|one| one.id.as_deref() == Some(id)).max_by_key(|one| one.open));
+        named.or_else(|| open().max_by_key(|one| one.open))
+    }
+
+    /// Takes one event of the subject in.
+    pub(super) fn apply(&mut self, event: &EventRef<'_>, rules: &Rules) -> Applied {
+        let key = Key::from(event.event_key);
+        let (old, new, applied) = match event.op {
+            Op::Retract => match self.facts.remove(&key) {
+                Some(old) => (Some(old), None, Applied::Retracted),
+                None => return Applied::RetractedUnknown,
+            },
+            Op::Assert => {
+                let new = self.fact(event, rules);
+                let room = self.facts.capacity();
+                match self.facts.entry(key) {
+                    Entry::Occupied(known) if known.get().content == new.content => return Applied::Redelivered,
+                    Entry::Occupied(mut known) => (Some(known.insert(new)), Some(new), Applied::Corrected),
+                    Entry::Vacant(place) => {
+                        place.insert(new);
+                        if self.facts.capacity() != room {
+                            self.bytes += table_bytes(self.facts.capacity()) - table_bytes(room);
+                        }
+                        (None, Some(new), Applied::Asserted)
+                    }
+                }
+            }
+        };
+        let left = old.and_then(|old| self.forget(old, rules));
+        let entered = new.and_then(|new| {
+            self.next_number = self.next_number.wrapping_add(1);
+            self.remember(new, event, rules)
+        });
+        // After both, so that a correction that moves nothing keeps the due times.
+        for encounter in left.into_iter().chain(entered) {
+            self.restate(encounter, event.recorded_at, rules);
+        }
+        self.source.clear();
+        self.source.push_str(event.source);
+        applied
+    }
+
+    /// The fact that an event asserts.
+    fn fact(&self, event: &EventRef<'_>, rules: &Rules) -> Fact {
+        let has_value = event.numeric_value.is_some_and(f32::is_finite);
+        let concept = event.concept.filter(|_| has_value).and_then(|concept| rules.spec.series_of(concept));
+        Fact {
+            content: content(event),
+            number: self.next_number,
+            concept: concept.unwrap_or(NONE),
+            codes: rules.spec.codes().set_of(event.code).unwrap_or(NONE),
+        }
+    }
+
+    /// Takes away what a fact said; gives the encounter it was about.
+    fn forget(&mut self, fact: Fact, rules: &Rules) -> Option<u32> {
+        if let Some(series) = self.series.get_mut(usize::from(fact.concept)) {
+            series::remove(series, fact.number);
+        }
+        for index in rules.spec.codes().series(fact.codes) {
+            if let Some(series) = self.series.get_mut(usize::from(*index)) {
+                series::remove(series, fact.number);
+            }
+        }
+        let place = self.statements.iter().rposition(|(number, _)| *number == fact.number)?;
+        let (_, statement) = self.statements.remove(place);
+        self.bytes -= statement.bytes();
+        self.settle(&statement)
+    }
+
+    /// Adds what a fact says; gives the encounter it is about.
+    fn remember(&mut self, fact: Fact, event: &EventRef<'_>, rules: &Rules) -> Option<u32> {
+        let time = event.time.unwrap_or(STATIC);
+        let codes = rules.spec.codes().series(fact.codes);
+        if fact.concept != NONE || !codes.is_empty() {
+            if self.series.is_empty() {
+                self.series.resize_with(rules.spec.panes().len(), Vec::new);
+                self.bytes += self.series.len() * size_of::<Vec<Sample>>();
+            }
+            let value = event.numeric_value.unwrap_or(f32::NAN);
+            self.sample(fact.concept, Sample { time, value, fact: fact.number });
+            for series in codes {
+                self.sample(*series, Sample { time, value: 1.0, fact: fact.number });
+            }
+        }
+        let statement = self.statement(event, &rules.triggers)?;
+        self.bytes += statement.bytes();
+        self.statements.push((fact.number, statement.clone()));
+        self.settle(&statement)
+    }
+
+    fn sample(&mut self, series: u16, sample: Sample) {
+        if let Some(series) = self.series.get_mut(usize::from(series)) {
+            let room = series.capacity();
+            series::insert(series, sample);
+            self.bytes += (series.capacity() - room) * size_of::<Sample>();
+        }
+    }
+
+    /// What an event says beside its value.
+    fn statement(&mut self, event: &EventRef<'_>, triggers: &[Trigger]) -> Option<Statement> {
+        match event.code {
+            MEDS_BIRTH => event.time.map(Statement::Birth),
+            MALE => Some(Statement::Sex(1.0)),
+            FEMALE => Some(Statement::Sex(0.0)),
+            TOKEN => event.text_value.map(|token| Statement::Token(token.into())),
+            code => {
+                let ((class, edge), time) = Edge::of(code).zip(event.time)?;
+                let encounter = self.encounter(class, event.encounter_id, triggers);
+                Some(Statement::Edge { encounter, edge, time })
+            }
+        }
+    }
+
+    /// Index of the encounter of a class under an id.
+    fn encounter(&mut self, class: &str, id: Option<&str>, triggers: &[Trigger]) -> u32 {
+        let same = |one: &Encounter| *one.class == *class && one.id.as_deref() == id;
+        let place = self.encounters.iter().rposition(same).unwrap_or_else(|| {
+            let new = Encounter::new(class, id, triggers);
+            self.bytes += size_of::<Encounter>() + size_of_val(&*new.pending) + class.len() + id.map_or(0, str::len);
+            self.encounters.push(new);
+            self.encounters.len() - 1
+        });
+        place as u32
+    }
+
+    /// Brings up to date what a statement that came or went is about, except for an encounter,
+    /// whose index it gives.
+    fn settle(&mut self, statement: &Statement) -> Option<u32> {
+        let mut latest = self.statements.iter().rev().map(|(_, statement)| statement);
+        match statement {
+            Statement::Birth(_) => {
+                self.birth = latest.find_map(|one| if let Statement::Birth(time) = one { Some(*time) } else { None });
+            }
+            Statement::Sex(_) => {
+                self.sex = latest.find_map(|one| if let Statement::Sex(sex) = one { Some(*sex) } else { None });
+            }
+            Statement::Token(_) => {}
+            Statement::Edge { encounter, .. } => return Some(*encounter),
+        }
+        None
+    }
+
+    fn restate(&mut self, index: u32, recorded_at: Micros, rules: &Rules) {
+        let edges = self.statements.iter().filter_map(|(_, statement)| match statement {
+            Statement::Edge { encounter, edge, time } if *encounter == index => Some((*time, *edge)),
+            _ => None,
+        });
+        if let Some(encounter) = self.encounters.get_mut(index as usize) {
+            encounter.restate(edges, recorded_at, &rules.triggers);
+        }
+        self.refresh_due();
+    }
+
+    /// Finds the earliest due time anew.
+    pub(super) fn refresh_due(&mut self) {
+        let pending = self.encounters.iter().flat_map(|encounter| &encounter.pending);
+        self.due = pending.map(|pending| pending.next).min().unwrap_or(NEVER);
+    }
+
+    /// Feeds everything that is known to `hasher`, in an order that is no hash map's.
+    pub(super) fn digest(&self, hasher: &mut blake3::Hasher) {
+        let mut numbers = |numbers: &[i64]| {
+            for number in numbers {
+                hasher.update(&number.to_le_bytes());
+            }
+        };
+        let mut facts: Vec<_> = self.facts.iter().collect();
+        facts.sort_unstable_by_key(|(key, _)| **key);
+        for (Key(low, high), fact) in facts {
+            let small = i64::from(fact.number) << 32 | i64::from(fact.concept) << 16 | i64::from(fact.codes);
+            numbers(&[*low as i64, *high as i64, fact.content as i64, small]);
+        }
+        for series in &self.series {
+            numbers(&[series.len() as i64]);
+            for sample in series {
+                numbers(&[sample.time, i64::from(sample.value.to_bits()), i64::from(sample.fact)]);
+            }
+        }
+        for encounter in &self.encounters {
+            numbers(&[encounter.open.unwrap_or(NEVER), encounter.pending.len() as i64]);
+            for pending in &encounter.pending {
+                numbers(&[i64::from(pending.trigger), pending.next, pending.fired]);
+            }
+        }
+        numbers(&[self.due, i64::from(self.next_number), self.birth.unwrap_or(NEVER)]);
+        numbers(&self.last_on);
+        let ids = self.encounters.iter().map(|encounter| (&*encounter.class, encounter.id.as_deref()));
+        let rest = format!("{:?}{:?}{:?}{:?}", self.statements, self.sex, self.source, ids.collect::<Vec<_>>());
+        hasher.update(rest.as_bytes());
+    }
+}
+
+/// Hash of all that makes an event the same fact as another under its key: not when it became
+/// known, nor through which message.
+fn content(event: &EventRef<'_>) -> u64 {
+    const SEED: FixedState = FixedState::with_seed(0x6175_7363_756c_7401);
+    let mut hasher = SEED.build_hasher();
+    event.time.hash(&mut hasher);
+    event.numeric_value.map(f32::to_bits).hash(&mut hasher);
+    event.code.hash(&mut hasher);
+    for text in [event.unit, event.concept, event.encounter_id, event.text_value] {
+        text.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// About how many bytes the table of facts takes that has room for `capacity`.
+fn table_bytes(capacity: usize) -> usize {
+    // The standard library's table: a power of two, at most 7/8 full, one byte beside each entry.
+    let buckets = if capacity == 0 { 0 } else { (capacity * 8 / 7).next_power_of_two() };
+    buckets * (size_of::<(Key, Fact)>() + 1)
+}

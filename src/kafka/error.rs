@@ -1,0 +1,100 @@
+//! What can go wrong with Kafka.
+
+use std::time::Duration;
+
+/// An error of this room; its text names topics and offsets, never a record's content.
+#[derive(Debug, thiserror::Error)]
+pub enum KafkaError {
+    /// librdkafka refused the configuration of a client.
+    #[error("kafka client '{client}' cannot be made: {cause}; check [kafka] and [kafka.client]")]
+    Client {
+        /// Which of our clients.
+        client: &'static str,
+        /// What librdkafka says.
+        cause: rdkafka::error::KafkaError,
+    },
+    /// No broker answered.
+    #[error("no kafka broker answers at {brokers} within {deadline:?} ({cause}); check kafka.brokers and that the broker runs")]
+    Unreachable {
+        /// `kafka.brokers`.
+        brokers: String,
+        /// How long was waited.
+        deadline: Duration,
+        /// What librdkafka says.
+        cause: rdkafka::error::KafkaError,
+    },
+    /// A topic could not be made.
+    #[error("topic {topic} cannot be made: {cause}; make it by hand or allow this client to")]
+    Topic {
+        /// Its name.
+        topic: String,
+        /// What the broker says.
+        cause: String,
+    },
+    /// A topic has another number of partitions than the settings say.
+    #[error(
+        "topic {topic} has {found} partitions, topics.partitions says {wanted}; a subject's owner partition follows from that number, so set topics.partitions = {found} on a new library, or use a new topic"
+    )]
+    Partitions {
+        /// Its name.
+        topic: String,
+        /// Partitions that it has.
+        found: usize,
+        /// Partitions of the settings.
+        wanted: u32,
+    },
+    /// The offset needed next is not in the log any more (or not yet).
+    #[error(
+        "{topic}-{partition} is needed from offset {needed}, but holds {low} to {high}; nothing is skipped: restore the topic or the library, or reset the group on purpose"
+    )]
+    Lost {
+        /// Topic.
+        topic: String,
+        /// Partition.
+        partition: i32,
+        /// The offset needed.
+        needed: i64,
+        /// First offset that is there.
+        low: i64,
+        /// End of the log.
+        high: i64,
+    },
+    /// Consuming failed for good.
+    #[error("reading from kafka failed: {0}")]
+    Consume(rdkafka::error::KafkaError),
+    /// A request about offsets or metadata failed.
+    #[error("asking kafka for {what} failed: {cause}")]
+    Ask {
+        /// For what.
+        what: &'static str,
+        /// What librdkafka says.
+        cause: rdkafka::error::KafkaError,
+    },
+    /// A step of a transaction failed; the transaction was aborted.
+    #[error("the transaction was aborted, {step} failed: {cause}")]
+    Transaction {
+        /// begin, produce, deliver, offsets or commit.
+        step: &'static str,
+        /// What librdkafka says.
+        cause: rdkafka::error::KafkaError,
+    },
+    /// A message was not delivered.
+    #[error("a message to {topic} was not delivered: {cause}")]
+    Delivery {
+        /// Topic.
+        topic: String,
+        /// What the broker says.
+        cause: rdkafka::error::KafkaError,
+    },
+    /// A wait ran out.
+    #[error("{what} took longer than {deadline:?}")]
+    Deadline {
+        /// Name of the wait (invariant 9).
+        what: &'static str,
+        /// Its deadline.
+        deadline: Duration,
+    },
+    /// A thread of this room could not be started or ended before its time.
+    #[error("the kafka thread '{0}' is gone")]
+    Thread(&'static str),
+}

@@ -1,0 +1,28 @@
+//! Kafka: everything that speaks to a broker.
+//!
+//! Promises: one thread polls each consumer and is held back by pausing, never by a
+//! blocked channel (invariants 8 and 9); an offset is committed only inside the
+//! transaction that holds what came of it (invariant 2); a needed offset that the broker
+//! no longer holds stops the role, it is never skipped. Must never decide what a record
+//! means, and never log a record's key or body.
+
+mod block;
+mod client;
+mod embedded;
+mod error;
+mod offset;
+mod produce;
+mod source;
+mod table;
+mod topics;
+mod transaction;
+
+pub use block::{Block, RecordRef};
+pub use embedded::Embedded;
+pub use error::KafkaError;
+pub use offset::{NextOffset, Partition, Position};
+pub use produce::Feeder;
+pub use source::{Assigned, Source, SourceEvent, SourceSettings};
+pub use table::{Follower, read_partition};
+pub use topics::{Wanted, ensure, partition_count, wanted};
+pub use transaction::{Outbox, Transactions};

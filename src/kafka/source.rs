@@ -1,0 +1,369 @@
+//! A consumer group member: one thread that polls, and what it tells its role.
+//!
+//! The thread alone touches the consumer. It gathers records into blocks, and when more
+//! bytes wait than allowed it pauses the partitions and keeps polling, so that the group
+//! never takes a slow role for a dead one. A block is sent when it is full, or after the
+//! linger when the role is idle: batches grow with the load and latency does not.
+//!
+//! A rebalance happens inside `poll`. The thread then tells the role and waits (with a
+//! deadline) until the role has said where an assigned partition starts, or has finished
+//! what it holds of a revoked one.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::block::Queued;
+use super::{Block, KafkaError, NextOffset, Partition, client};
+use crate::settings::{Kafka, Limits};
+use crate::telemetry::Stop;
+
+/// How a role reads.
+#[derive(Clone, Debug)]
+pub struct SourceSettings {
+    /// Connection.
+    pub kafka: Kafka,
+    /// Bounds of blocks and of the queue.
+    pub limits: Limits,
+    /// Role, part of the group's name.
+    pub role: &'static str,
+    /// Instance of the daemon, part of the member's name.
+    pub instance: String,
+    /// Topics of the subscription.
+    pub topics: Vec<String>,
+}
+
+/// What the polling thread tells its role, in order.
+#[derive(Debug)]
+pub enum SourceEvent {
+    /// Records.
+    Block(Block),
+    /// Partitions were given to this member; answer with the offset each one starts at.
+    Assigned(Vec<Assigned>, SyncSender<Vec<NextOffset>>),
+    /// Partitions are taken away; what was sent before is still to be committed, then answer.
+    /// Records of these that come later must be ignored.
+    Revoked(Vec<Partition>, SyncSender<()>),
+    /// Reading failed for good.
+    Failed(KafkaError),
+}
+
+/// A partition given to this member, and what the broker knows of it.
+#[derive(Clone, Debug)]
+pub struct Assigned {
+    /// Which.
+    pub partition: Partition,
+    /// What the group committed, if anything.
+    pub committed: Option<NextOffset>,
+    /// First offset that is there.
+    pub low: i64,
+    /// End of the log.
+    pub high: i64,
+}
+
+impl Assigned {
+    /// Where the group goes on: the committed offset, or the beginning of a partition never read.
+    ///
+    /// # Errors
+    /// [`KafkaError::Lost`] if the log no longer holds it.
+    pub fn resume(&self) -> Result<NextOffset, KafkaError> {
+        self.check(self.committed.unwrap_or(NextOffset(self.low)))
+    }
+
+    /// `needed`, if the log holds it or ends just there.
+    ///
+    /// # Errors
+    /// [`KafkaError::Lost`] if not.
+    pub fn check(&self, needed: NextOffset) -> Result<NextOffset, KafkaError> {
+        if (self.low..=self.high).contains(&needed.0) {
+            return Ok(needed);
+        }
+        Err(KafkaError::Lost {
+            topic: self.partition.topic.to_string(),
+            partition: self.partition.number,
+            needed: needed.0,
+            low: self.low,
+            high: self.high,
+        })
+    }
+}
+
+/// A role's end of the polling thread.
+pub struct Source {
+    consumer: Arc<BaseConsumer<Rebalances>>,
+    events: Option<Receiver<SourceEvent>>,
+    thread: Option<JoinHandle<()>>,
+    stop: Stop,
+    queued: Queued,
+}
+
+impl std::fmt::Debug for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Source").field("queued", &self.queued).finish_non_exhaustive()
+    }
+}
+
+impl Source {
+    /// Subscribes and starts the polling thread; it ends when the source is dropped.
+    ///
+    /// # Errors
+    /// If the client cannot be made or the thread not be started.
+    pub fn open(settings: SourceSettings) -> Result<Self, KafkaError> {
+        let (sender, events) = sync_channel(1024);
+        let context = Rebalances { sender: sender.clone(), deadline: settings.kafka.deadline };
+        let config = client::consumer(&settings.kafka, settings.role, &settings.instance, settings.limits.queue_bytes);
+        let made = |cause| KafkaError::Client { client: settings.role, cause };
+        let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context).map_err(made)?);
+        let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(made)?;
+        let stop = Stop::default();
+        let queued = Queued::default();
+        let poll = Poll {
+            consumer: Arc::clone(&consumer),
+            limits: settings.limits,
+            sender,
+            stop: stop.clone(),
+            queued: queued.clone(),
+            paused: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("{}-poll", settings.role))
+            .spawn(move || poll.run())
+            .map_err(|_| KafkaError::Thread(settings.role))?;
+        Ok(Source { consumer, events: Some(events), thread: Some(thread), stop, queued })
+    }
+
+    /// The next event, or `None` after `wait`.
+    ///
+    /// # Errors
+    /// If the polling thread is gone.
+    pub fn next(&self, wait: Duration) -> Result<Option<SourceEvent>, KafkaError> {
+        let Some(events) = &self.events else { return Err(KafkaError::Thread("poll")) };
+        match events.recv_timeout(wait) {
+            Ok(event) => Ok(Some(event)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(KafkaError::Thread("poll")),
+        }
+    }
+
+    /// Whether nothing waits.
+    pub fn is_drained(&self) -> bool {
+        self.queued.blocks() == 0
+    }
+
+    /// Bytes that wait for the role, for the gauge.
+    pub fn queued_bytes(&self) -> usize {
+        self.queued.bytes()
+    }
+
+    /// The group's generation, which fences a transaction's offsets.
+    pub fn group(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
+    }
+
+    /// First offset and end of a partition.
+    ///
+    /// # Errors
+    /// If no broker answers in time.
+    pub fn watermarks(&self, partition: &Partition, deadline: Duration) -> Result<(i64, i64), KafkaError> {
+        self.consumer
+            .fetch_watermarks(&partition.topic, partition.number, deadline)
+            .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        self.stop.stop();
+        // Without the receiver no rebalance waits for an answer any more.
+        self.events = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The polling thread.
+struct Poll {
+    consumer: Arc<BaseConsumer<Rebalances>>,
+    limits: Limits,
+    sender: SyncSender<SourceEvent>,
+    stop: Stop,
+    queued: Queued,
+    paused: bool,
+}
+
+impl Poll {
+    fn run(mut self) {
+        let mut block = Block::new();
+        let mut since = Instant::now();
+        while !self.stop.is_stopped() {
+            self.hold_back();
+            let wait = if block.is_empty() {
+                Duration::from_millis(50)
+            } else {
+                self.limits.linger.saturating_sub(since.elapsed())
+            };
+            match self.consumer.poll(wait) {
+                Some(Ok(record)) => {
+                    if block.is_empty() {
+                        since = Instant::now();
+                    }
+                    let timestamp = record.timestamp().to_millis().unwrap_or(0);
+                    let value = record.payload().unwrap_or(&[]);
+                    block.push(record.topic(), record.partition(), record.offset(), timestamp, value);
+                }
+                Some(Err(cause)) if is_passing(&cause) => {
+                    tracing::warn!(%cause, "kafka is away, waiting for it");
+                }
+                Some(Err(cause)) => {
+                    // The role may have gone already; then nobody needs to know.
+                    let _ = self.sender.try_send(SourceEvent::Failed(KafkaError::Consume(cause)));
+                    return;
+                }
+                None => {}
+            }
+            let full = block.len() >= self.limits.batch_records || block.weight() >= self.limits.queue_bytes / 8;
+            let due = self.queued.blocks() == 0 && since.elapsed() >= self.limits.linger;
+            if (full || due) && !block.is_empty() {
+                block.enqueue(&self.queued);
+                match self.sender.try_send(SourceEvent::Block(block)) {
+                    Ok(()) => block = Block::new(),
+                    // The channel holds far more blocks than the byte bound lets through.
+                    Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
+                }
+            }
+        }
+    }
+
+    /// Pauses while too many bytes wait, resumes when half of them are gone.
+    fn hold_back(&mut self) {
+        let (waiting, bound) = (self.queued.bytes(), self.limits.queue_bytes / 2);
+        if !self.paused && waiting > bound {
+            self.paused = self.consumer.assignment().is_ok_and(|all| self.consumer.pause(&all).is_ok());
+        } else if self.paused && waiting < bound / 2 {
+            self.paused = !self.consumer.assignment().is_ok_and(|all| self.consumer.resume(&all).is_ok());
+        }
+    }
+}
+
+/// Whether librdkafka goes on by itself after this error.
+fn is_passing(cause: &Cause) -> bool {
+    let Cause::MessageConsumption(code) = cause else { return false };
+    !matches!(
+        code,
+        RDKafkaErrorCode::AutoOffsetReset
+            | RDKafkaErrorCode::OffsetOutOfRange
+            | RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed
+            | RDKafkaErrorCode::UnknownTopicOrPartition
+            | RDKafkaErrorCode::Fatal
+    )
+}
+
+/// The context that answers rebalances from inside `poll`.
+struct Rebalances {
+    sender: SyncSender<SourceEvent>,
+    deadline: Duration,
+}
+
+impl ClientContext for Rebalances {}
+
+impl ConsumerContext for Rebalances {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let done = if kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.assign(consumer, list)
+        } else {
+            self.revoke(list);
+            consumer.incremental_unassign(list).map_err(KafkaError::Consume)
+        };
+        if let Err(error) = done {
+            let _ = self.sender.try_send(SourceEvent::Failed(error));
+        }
+    }
+}
+
+impl Rebalances {
+    fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), KafkaError> {
+        let assigned = self.ask(consumer, list)?;
+        let (reply, answer) = sync_channel(1);
+        let partitions: Vec<Partition> = assigned.iter().map(|a| a.partition.clone()).collect();
+        if self.sender.try_send(SourceEvent::Assigned(assigned, reply)).is_err() {
+            // The role is going; take the partitions so that they can be given back.
+            return consumer.incremental_assign(list).map_err(KafkaError::Consume);
+        }
+        // The role recovers its state before it answers, which max.poll.interval.ms bounds. If it
+        // fails or goes meanwhile, it drops the reply.
+        let Ok(starts) = answer.recv_timeout(Duration::from_secs(1500)) else {
+            return consumer.incremental_assign(list).map_err(KafkaError::Consume);
+        };
+        let mut starting = TopicPartitionList::with_capacity(partitions.len());
+        for (partition, start) in partitions.iter().zip(starts) {
+            starting
+                .add_partition_offset(&partition.topic, partition.number, Offset::Offset(start.0))
+                .map_err(KafkaError::Consume)?;
+        }
+        consumer.incremental_assign(&starting).map_err(KafkaError::Consume)
+    }
+
+    fn revoke(&self, list: &TopicPartitionList) {
+        let partitions = list
+            .elements()
+            .iter()
+            .map(|e| Partition { topic: Arc::from(e.topic()), number: e.partition() })
+            .collect();
+        let (reply, answer) = sync_channel(1);
+        if self.sender.try_send(SourceEvent::Revoked(partitions, reply)).is_ok()
+            && answer.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout)
+        {
+            tracing::warn!(deadline = ?self.deadline, "a role did not finish its revoked partitions in time; its commit will be fenced");
+        }
+    }
+
+    /// What the broker knows of the partitions in `list`.
+    fn ask(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<Vec<Assigned>, KafkaError> {
+        let committed = consumer
+            .committed_offsets(list.clone(), self.deadline)
+            .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;
+        let mut assigned = Vec::with_capacity(list.count());
+        for element in committed.elements() {
+            let (low, high) = consumer
+                .fetch_watermarks(element.topic(), element.partition(), self.deadline)
+                .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+            let committed = match element.offset() {
+                Offset::Offset(offset) => Some(NextOffset(offset)),
+                _ => None,
+            };
+            let partition = Partition { topic: Arc::from(element.topic()), number: element.partition() };
+            assigned.push(Assigned { partition, committed, low, high });
+        }
+        Ok(assigned)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(committed: Option<i64>) -> Assigned {
+        let partition = Partition { topic: "t".into(), number: 3 };
+        Assigned { partition, committed: committed.map(NextOffset), low: 10, high: 20 }
+    }
+
+    #[test]
+    fn reading_resumes_where_the_log_still_is_and_never_skips() {
+        assert_eq!(assigned(None).resume().unwrap(), NextOffset(10));
+        assert_eq!(assigned(Some(20)).resume().unwrap(), NextOffset(20));
+        for lost in [9, 21] {
+            let text = assigned(Some(lost)).resume().unwrap_err().to_string();
+            assert!(text.contains("t-3") && text.contains(&lost.to_string()), "{text}");
+        }
+    }
+}

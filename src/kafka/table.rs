@@ -1,0 +1,85 @@
+//! Topics read without a group: a partition whole to its present end, or a topic followed.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError as Cause;
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{KafkaError, Partition, client};
+use crate::settings::Kafka;
+
+/// Reads what is committed in a partition from its beginning to its present end, in order.
+///
+/// # Errors
+/// If no broker answers, or the end is not reached within `deadline`.
+pub fn read_partition(
+    kafka: &Kafka,
+    partition: &Partition,
+    deadline: Duration,
+    mut each: impl FnMut(&[u8], Option<&[u8]>),
+) -> Result<(), KafkaError> {
+    let consumer = assign(kafka, &partition.topic, partition.number..partition.number + 1)?;
+    let started = Instant::now();
+    // The end is an event of its own: counting offsets would wait for ever, since markers occupy some.
+    loop {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) => each(record.key().unwrap_or(&[]), record.payload()),
+            Some(Err(Cause::PartitionEOF(_))) => return Ok(()),
+            Some(Err(cause)) => tracing::warn!(%cause, "reading a compacted topic, retrying"),
+            None => {}
+        }
+        if started.elapsed() > deadline {
+            return Err(KafkaError::Deadline { what: "reading a compacted topic to its end", deadline });
+        }
+    }
+}
+
+/// Follows a topic from its beginning.
+pub struct Follower {
+    consumer: BaseConsumer,
+}
+
+impl std::fmt::Debug for Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Follower")
+    }
+}
+
+impl Follower {
+    /// Starts to follow the first `partitions` partitions of `topic`.
+    ///
+    /// # Errors
+    /// If the client cannot be made.
+    pub fn open(kafka: &Kafka, topic: &str, partitions: u32) -> Result<Self, KafkaError> {
+        Ok(Follower { consumer: assign(kafka, topic, 0..partitions as i32)? })
+    }
+
+    /// The values that have arrived since, without waiting.
+    pub fn drain(&self) -> Vec<Vec<u8>> {
+        let mut values = Vec::new();
+        while let Some(next) = self.consumer.poll(Duration::ZERO) {
+            match next {
+                Ok(record) => values.extend(record.payload().map(<[u8]>::to_vec)),
+                Err(Cause::PartitionEOF(_)) => {}
+                Err(cause) => {
+                    tracing::warn!(%cause, "following a topic, retrying");
+                    break;
+                }
+            }
+        }
+        values
+    }
+}
+
+fn assign(kafka: &Kafka, topic: &str, partitions: std::ops::Range<i32>) -> Result<BaseConsumer, KafkaError> {
+    let made = |cause| KafkaError::Client { client: "table", cause };
+    let consumer: BaseConsumer = client::reader(kafka, "table").create().map_err(made)?;
+    let mut list = TopicPartitionList::new();
+    for number in partitions {
+        list.add_partition_offset(topic, number, Offset::Beginning).map_err(made)?;
+    }
+    consumer.assign(&list).map_err(made)?;
+    Ok(consumer)
+}

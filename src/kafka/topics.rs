@@ -1,0 +1,128 @@
+//! The topics a site needs, made where they are missing.
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::{KafkaError, client};
+use crate::settings::Settings;
+
+/// A topic as a site wants it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Wanted {
+    /// Name.
+    pub name: String,
+    /// Partitions.
+    pub partitions: u32,
+    /// Whether only the last value a key is kept.
+    pub compacted: bool,
+    /// Whether the number of partitions must be just this one.
+    pub exact: bool,
+}
+
+/// Raw and own topics of a site.
+pub fn wanted(settings: &Settings) -> Vec<Wanted> {
+    let topics = &settings.topics;
+    let topic = |name: &str, partitions, compacted, exact| Wanted { name: name.to_owned(), partitions, compacted, exact };
+    let n = topics.partitions;
+    let mut all: Vec<Wanted> = topics.raw.iter().map(|raw| topic(&raw.topic, n, false, false)).collect();
+    all.extend([
+        topic(&topics.events, n, false, true),
+        topic(&topics.scores, n, false, false),
+        topic(&topics.alerts, n, false, false),
+        // Partition p holds the memory of the subjects in partition p of the events.
+        topic(&topics.alert_state, n, true, true),
+        topic(&topics.models, 1, true, true),
+        topic(&topics.dead_letter, n, false, false),
+        topic(&topics.feedback, n, false, false),
+    ]);
+    all
+}
+
+/// Makes the missing topics and checks those whose partitions matter.
+///
+/// # Errors
+/// If no broker answers within `kafka.deadline`, a topic cannot be made, or has the wrong partitions.
+pub async fn ensure(settings: &Settings) -> Result<(), KafkaError> {
+    let deadline = settings.kafka.deadline;
+    let wanted = wanted(settings);
+    let found = found(settings, deadline)?;
+    let missing: Vec<&Wanted> = wanted.iter().filter(|w| !found.iter().any(|(name, _)| *name == w.name)).collect();
+    if !missing.is_empty() {
+        create(settings, &missing, deadline).await?;
+        let started = Instant::now();
+        // A topic is known to its creator before it is known to every broker.
+        while missing.iter().any(|w| partition_count(settings, &w.name).is_ok_and(|n| n == 0)) {
+            if started.elapsed() > deadline {
+                return Err(KafkaError::Deadline { what: "new topics to appear", deadline });
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    for want in wanted.iter().filter(|w| w.exact) {
+        let found = partition_count(settings, &want.name)?;
+        if found != want.partitions as usize {
+            return Err(KafkaError::Partitions { topic: want.name.clone(), found, wanted: want.partitions });
+        }
+    }
+    Ok(())
+}
+
+/// Partitions of a topic; 0 if there is no such topic.
+///
+/// # Errors
+/// If no broker answers within `kafka.deadline`.
+pub fn partition_count(settings: &Settings, topic: &str) -> Result<usize, KafkaError> {
+    let all = found(settings, settings.kafka.deadline)?;
+    Ok(all.iter().find(|(name, _)| name == topic).map_or(0, |(_, partitions)| *partitions))
+}
+
+fn found(settings: &Settings, deadline: Duration) -> Result<Vec<(String, usize)>, KafkaError> {
+    let reader: BaseConsumer = client::reader(&settings.kafka, "topics")
+        .create()
+        .map_err(|cause| KafkaError::Client { client: "topics", cause })?;
+    let metadata = reader.fetch_metadata(None, deadline).map_err(|cause| KafkaError::Unreachable {
+        brokers: settings.kafka.brokers.clone(),
+        deadline,
+        cause,
+    })?;
+    Ok(metadata.topics().iter().map(|t| (t.name().to_owned(), t.partitions().len())).collect())
+}
+
+async fn create(settings: &Settings, missing: &[&Wanted], deadline: Duration) -> Result<(), KafkaError> {
+    let admin: AdminClient<DefaultClientContext> = client::reader(&settings.kafka, "admin")
+        .create()
+        .map_err(|cause| KafkaError::Client { client: "admin", cause })?;
+    let retention = settings.topics.retention.as_millis().to_string();
+    // A dead letter holds a whole raw record and its headers.
+    let bytes = settings.limits.message_bytes().to_string();
+    let topics: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|want| {
+            let replicas = TopicReplication::Fixed(settings.topics.replication as i32);
+            let topic = NewTopic::new(&want.name, want.partitions as i32, replicas).set("max.message.bytes", &bytes);
+            if want.compacted {
+                topic.set("cleanup.policy", "compact")
+            } else {
+                topic.set("retention.ms", &retention)
+            }
+        })
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(deadline)).request_timeout(Some(deadline));
+    let results = admin
+        .create_topics(&topics, &options)
+        .await
+        .map_err(|cause| KafkaError::Ask { what: "new topics", cause })?;
+    for result in results {
+        match result {
+            Ok(name) => tracing::info!(topic = name, "topic made"),
+            // Another process of the site was faster.
+            Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+            Err((topic, code)) => return Err(KafkaError::Topic { topic, cause: code.to_string() }),
+        }
+    }
+    Ok(())
+}

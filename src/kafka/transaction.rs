@@ -1,0 +1,259 @@
+//! Outputs and consumed offsets in one Kafka transaction.
+//!
+//! There is no step between "prepared" and "committed": an [`Outbox`] is published whole
+//! with the offsets it came from, or not at all (invariants 2 and 5). After an error the
+//! transaction is aborted and the role starts again from what is committed.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::consumer::ConsumerGroupMetadata;
+use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::{KafkaError, NextOffset, Partition, client};
+use crate::settings::Settings;
+
+/// Messages of one transaction, their bytes in one buffer.
+#[derive(Default, Debug)]
+pub struct Outbox {
+    bytes: Vec<u8>,
+    messages: Vec<Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    topic: usize,
+    partition: Option<i32>,
+    timestamp_ms: Option<i64>,
+    key_end: usize,
+    start: usize,
+    end: usize,
+    headers: Vec<(&'static str, String)>,
+}
+
+impl Outbox {
+    /// Forgets the messages and keeps the room.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.messages.clear();
+    }
+
+    /// Number of messages.
+    pub fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Adds a message to the topic with that index in [`Transactions::open`]'s list.
+    pub fn push(&mut self, topic: usize, key: &[u8], value: &[u8]) -> &mut Self {
+        let start = self.bytes.len();
+        self.bytes.extend_from_slice(key);
+        let key_end = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        let end = self.bytes.len();
+        self.messages.push(Entry {
+            topic,
+            partition: None,
+            timestamp_ms: None,
+            key_end,
+            start,
+            end,
+            headers: Vec::new(),
+        });
+        self
+    }
+
+    /// Sends the last message to this partition, whatever its key.
+    pub fn to_partition(&mut self, partition: i32) -> &mut Self {
+        if let Some(last) = self.messages.last_mut() {
+            last.partition = Some(partition);
+        }
+        self
+    }
+
+    /// Gives the last message this timestamp.
+    pub fn at(&mut self, timestamp_ms: i64) -> &mut Self {
+        if let Some(last) = self.messages.last_mut() {
+            last.timestamp_ms = Some(timestamp_ms);
+        }
+        self
+    }
+
+    /// Gives the last message these headers.
+    pub fn with_headers(&mut self, headers: Vec<(&'static str, String)>) -> &mut Self {
+        if let Some(last) = self.messages.last_mut() {
+            last.headers = headers;
+        }
+        self
+    }
+}
+
+/// The transactional producer of a role.
+pub struct Transactions {
+    producer: BaseProducer<Deliveries>,
+    topics: Vec<String>,
+    deadline: Duration,
+}
+
+impl std::fmt::Debug for Transactions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Transactions").field("topics", &self.topics).finish_non_exhaustive()
+    }
+}
+
+impl Transactions {
+    /// Opens the producer and fences every older one of the same role and instance.
+    ///
+    /// # Errors
+    /// If the client cannot be made or no broker answers within `kafka.deadline`.
+    pub fn open(settings: &Settings, role: &'static str, topics: &[&str]) -> Result<Self, KafkaError> {
+        let config =
+            client::transactional(&settings.kafka, role, &settings.instance, settings.limits.message_bytes());
+        let producer: BaseProducer<Deliveries> = config
+            .create_with_context(Deliveries::default())
+            .map_err(|cause| KafkaError::Client { client: role, cause })?;
+        let deadline = settings.kafka.deadline;
+        producer
+            .init_transactions(deadline)
+            .map_err(|cause| KafkaError::Unreachable { brokers: settings.kafka.brokers.clone(), deadline, cause })?;
+        Ok(Transactions { producer, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })
+    }
+
+    /// Publishes `outbox` and commits `offsets` for `group`, all or nothing.
+    ///
+    /// # Errors
+    /// When it was aborted or its outcome is unknown; the role must then start again from the
+    /// committed offsets, because its members may own other partitions by now.
+    pub fn publish(
+        &mut self,
+        outbox: &Outbox,
+        offsets: &[(Partition, NextOffset)],
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), KafkaError> {
+        let step = |step| move |cause| KafkaError::Transaction { step, cause };
+        self.producer.begin_transaction().map_err(step("begin"))?;
+        let done = self.fill(outbox, offsets, group).and_then(|()| self.commit());
+        if done.is_err()
+            && let Err(error) = self.producer.abort_transaction(self.deadline)
+        {
+            // The next owner of the transactional id aborts it; nothing of it becomes visible.
+            tracing::warn!(%error, "a transaction could not be aborted by its own producer");
+        }
+        done
+    }
+
+    fn fill(
+        &self,
+        outbox: &Outbox,
+        offsets: &[(Partition, NextOffset)],
+        group: &ConsumerGroupMetadata,
+    ) -> Result<(), KafkaError> {
+        let started = Instant::now();
+        for message in &outbox.messages {
+            self.send(outbox, message, started)?;
+        }
+        let mut list = TopicPartitionList::with_capacity(offsets.len());
+        for (partition, next) in offsets {
+            list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next.0))
+                .map_err(|cause| KafkaError::Transaction { step: "offsets", cause })?;
+        }
+        self.retried("offsets", || self.producer.send_offsets_to_transaction(&list, group, self.deadline))
+    }
+
+    fn send(&self, outbox: &Outbox, message: &Entry, started: Instant) -> Result<(), KafkaError> {
+        let topic = &self.topics[message.topic];
+        let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+        for (key, value) in &message.headers {
+            headers = headers.insert(Header { key, value: Some(value) });
+        }
+        let mut record: BaseRecord<'_, [u8], [u8]> =
+            BaseRecord::to(topic).payload(&outbox.bytes[message.key_end..message.end]).headers(headers);
+        if message.key_end > message.start {
+            record = record.key(&outbox.bytes[message.start..message.key_end]);
+        }
+        record.partition = message.partition;
+        record.timestamp = message.timestamp_ms;
+        loop {
+            match self.producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((Cause::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                    if started.elapsed() > self.deadline {
+                        return Err(KafkaError::Deadline { what: "room in the producer's queue", deadline: self.deadline });
+                    }
+                    self.producer.poll(Duration::from_millis(1));
+                    record = back;
+                }
+                Err((cause, _)) => return Err(KafkaError::Delivery { topic: topic.clone(), cause }),
+            }
+        }
+    }
+
+    fn commit(&self) -> Result<(), KafkaError> {
+        let started = Instant::now();
+        // (2) Saves 100 ms: rdkafka's flush polls in steps of 100 ms, so the deliveries are
+        // polled here, in short steps, until none is outstanding.
+        while self.producer.in_flight_count() > 0 {
+            if started.elapsed() > self.deadline {
+                return Err(KafkaError::Deadline { what: "delivery of a transaction's messages", deadline: self.deadline });
+            }
+            self.producer.poll(Duration::from_micros(200));
+        }
+        self.producer.context().check()?;
+        self.retried("commit", || self.producer.commit_transaction(self.deadline))
+    }
+
+    /// Repeats what librdkafka calls retriable, until the deadline.
+    fn retried(&self, step: &'static str, call: impl Fn() -> Result<(), Cause>) -> Result<(), KafkaError> {
+        let started = Instant::now();
+        loop {
+            match call() {
+                Ok(()) => return Ok(()),
+                Err(Cause::Transaction(error)) if error.is_retriable() && started.elapsed() < self.deadline => {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                Err(cause) => return Err(KafkaError::Transaction { step, cause }),
+            }
+        }
+    }
+}
+
+/// Keeps the first failed delivery; librdkafka then fails the transaction, this says why.
+#[derive(Default)]
+struct Deliveries {
+    failed: AtomicUsize,
+    first: Mutex<Option<KafkaError>>,
+}
+
+impl Deliveries {
+    fn check(&self) -> Result<(), KafkaError> {
+        if self.failed.swap(0, Ordering::Relaxed) == 0 {
+            return Ok(());
+        }
+        let first = self.first.lock().ok().and_then(|mut first| first.take());
+        Err(first.unwrap_or(KafkaError::Thread("deliveries")))
+    }
+}
+
+impl ClientContext for Deliveries {}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((cause, message)) = result {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            if let Ok(mut first) = self.first.lock() {
+                first.get_or_insert(KafkaError::Delivery { topic: message.topic().to_owned(), cause: cause.clone() });
+            }
+        }
+    }
+}

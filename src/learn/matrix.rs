@@ -1,0 +1,236 @@
+//! The library replayed into labelled rows, by the very fold that runs online.
+//!
+//! Promises that a row holds what the daemon would have computed at that moment
+//! (invariant 6), and that its label comes from the facts that survived all corrections
+//! and retractions. One partition at a time is in memory, and of it only the subjects that
+//! are asked for. Rows without a label are counted, never guessed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use serde::Serialize;
+
+use super::LearnError;
+use super::aces::{self, Evaluator};
+use super::facts::Facts;
+use super::task::Task;
+use crate::events::{EventsView, Micros, PREDICTION, Split, SubjectId, split_of};
+use crate::features::{Due, FeatureSpec, Fold, Trigger};
+use crate::library::Library;
+use crate::models::{Matrix, ModelError};
+
+/// Most bytes of all feature values together.
+const LIMIT: usize = 6 << 30;
+
+/// When a row was made, of whom, and what became of it.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Row {
+    /// Whose.
+    pub(super) subject: SubjectId,
+    /// Time of the prediction.
+    pub(super) time: Micros,
+    /// The label.
+    pub(super) outcome: bool,
+}
+
+/// Labelled rows and their features.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Rows {
+    /// One entry a row.
+    pub(super) rows: Vec<Row>,
+    /// Features, row by row.
+    values: Vec<f32>,
+}
+
+impl Rows {
+    /// How many rows have a true label.
+    pub(super) fn positives(&self) -> usize {
+        self.rows.iter().filter(|row| row.outcome).count()
+    }
+
+    /// The features as a matrix, and the rows beside it.
+    ///
+    /// # Errors
+    /// If the values make no whole rows of `columns`.
+    pub(super) fn into_matrix(self, columns: usize) -> Result<(Matrix, Vec<Row>), ModelError> {
+        Ok((Matrix::from_values(columns, self.values)?, self.rows))
+    }
+
+    fn append(&mut self, mut other: Rows) {
+        self.rows.append(&mut other.rows);
+        self.values.append(&mut other.values);
+    }
+}
+
+/// Rows that could not be used.
+#[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize)]
+pub struct LeftOut {
+    /// The ACES task gives no label at the prediction's time.
+    pub unlabelled: u64,
+    /// It gives two that differ.
+    pub contradictory: u64,
+    /// The fold skipped the time: too many fell due at once.
+    pub skipped: u64,
+}
+
+/// The labelled rows of a task.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Dataset {
+    /// To fit on.
+    pub(super) train: Rows,
+    /// To calibrate on.
+    pub(super) tuning: Rows,
+    /// To judge by.
+    pub(super) held_out: Rows,
+    /// What is not among them.
+    pub(super) left_out: LeftOut,
+}
+
+impl Dataset {
+    fn part(&mut self, split: Split) -> &mut Rows {
+        match split {
+            Split::Train => &mut self.train,
+            Split::Tuning => &mut self.tuning,
+            Split::HeldOut => &mut self.held_out,
+        }
+    }
+
+    fn append(&mut self, other: Dataset) {
+        self.train.append(other.train);
+        self.tuning.append(other.tuning);
+        self.held_out.append(other.held_out);
+        self.left_out.unlabelled += other.left_out.unlabelled;
+        self.left_out.contradictory += other.left_out.contradictory;
+        self.left_out.skipped += other.left_out.skipped;
+    }
+
+    fn bytes(&self) -> usize {
+        let values = self.train.values.len() + self.tuning.values.len() + self.held_out.values.len();
+        values * size_of::<f32>()
+    }
+}
+
+/// Replays the whole library, or of it the subjects of one split, into the rows of a task.
+///
+/// Partitions are replayed on the runtime's blocking threads, as many at once as there are
+/// cores; the rows come in the same order whatever the cores.
+///
+/// # Errors
+/// If the library cannot be read, or the rows would not fit into memory.
+pub(super) async fn dataset(
+    library: &Library,
+    spec: &Arc<FeatureSpec>,
+    task: &Task,
+    only: Option<Split>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Dataset, LearnError> {
+    let partitions = library.partitions().await?;
+    let count = partitions.len();
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let (config, runtime) = (Arc::new(task.aces.clone()), tokio::runtime::Handle::current());
+    let too_large = || LearnError::TooLarge { task: task.name.clone(), limit: LIMIT };
+    let mut replays = futures::stream::iter(partitions)
+        .map(|partition| {
+            let (library, spec, trigger) = (library.clone(), Arc::clone(spec), task.trigger.clone());
+            let (config, runtime) = (Arc::clone(&config), runtime.clone());
+            tokio::task::spawn_blocking(move || {
+                runtime.block_on(replay(&library, partition, spec, trigger, &config, only))
+            })
+        })
+        .buffered(at_once);
+    let mut all = Dataset::default();
+    let mut done = 0;
+    progress(&format!("replaying {count} partitions"));
+    while let Some(replayed) = replays.next().await {
+        let replayed = replayed.map_err(|_| LearnError::Interrupted)??.ok_or_else(too_large)?;
+        all.append(replayed);
+        if all.bytes() > LIMIT {
+            return Err(too_large());
+        }
+        done += 1;
+        progress(&format!("replayed {done} of {count} partitions"));
+    }
+    Ok(all)
+}
+
+/// One partition's rows, `None` if they are too many.
+async fn replay(
+    library: &Library,
+    partition: u32,
+    spec: Arc<FeatureSpec>,
+    trigger: Trigger,
+    config: &aces::Config,
+    only: Option<Split>,
+) -> Result<Option<Dataset>, LearnError> {
+    let width = spec.len();
+    let mut fold = Fold::new(spec, vec![trigger]);
+    let mut facts = Facts::default();
+    let mut due = Due::default();
+    let mut made: Vec<(SubjectId, Micros)> = Vec::new();
+    let mut values: Vec<f32> = Vec::new();
+    let mut history = library.history(partition).await?;
+    while let Some(batch) = history.next().await? {
+        let view = EventsView::new(&batch)?;
+        for i in 0..view.len() {
+            let event = view.row(i);
+            // Ticks belong to all: they move the clock.
+            if let (Some(subject), Some(only)) = (event.subject, only)
+                && split_of(subject) != only
+            {
+                continue;
+            }
+            fold.apply(&event, Some(&mut due));
+            facts.apply(&event);
+        }
+        made.extend(due.rows.iter().map(|row| (row.subject, row.time)));
+        values.extend_from_slice(&due.values);
+        due.clear();
+        if values.len() * size_of::<f32>() > LIMIT {
+            return Ok(None);
+        }
+    }
+    let skipped = fold.skipped();
+    drop(fold);
+    let mut dataset = label(&facts, config, &made, &values, width);
+    dataset.left_out.skipped = skipped;
+    Ok(Some(dataset))
+}
+
+/// Joins predictions and labels by subject and time.
+fn label(facts: &Facts, config: &aces::Config, made: &[(SubjectId, Micros)], values: &[f32], width: usize) -> Dataset {
+    let mut times: BTreeMap<SubjectId, Vec<Micros>> = BTreeMap::new();
+    for (subject, time) in made {
+        times.entry(*subject).or_default().push(*time);
+    }
+    let mut evaluator = Evaluator::new(config);
+    let mut labels: HashMap<(SubjectId, Micros), Option<bool>> = HashMap::new();
+    for (subject, times) in times {
+        let mut events = facts.of(subject);
+        // The predictions themselves, so that an ACES task can start there.
+        events.extend(times.iter().map(|time| aces::Event {
+            time: Some(*time),
+            code: PREDICTION,
+            numeric_value: None,
+        }));
+        for label in evaluator.labels(&events) {
+            labels
+                .entry((subject, label.prediction_time))
+                .and_modify(|value| *value = value.filter(|value| *value == label.value))
+                .or_insert(Some(label.value));
+        }
+    }
+    let mut dataset = Dataset::default();
+    for (i, (subject, time)) in made.iter().enumerate() {
+        match labels.get(&(*subject, *time)) {
+            Some(Some(outcome)) => {
+                let part = dataset.part(split_of(*subject));
+                part.rows.push(Row { subject: *subject, time: *time, outcome: *outcome });
+                part.values.extend_from_slice(&values[i * width..(i + 1) * width]);
+            }
+            Some(None) => dataset.left_out.contradictory += 1,
+            None => dataset.left_out.unlabelled += 1,
+        }
+    }
+    dataset
+}

@@ -1,0 +1,34 @@
+//! From the case library to models: labels, matrix, fit, judgement, gate, registry.
+//!
+//! Promises that what a model is judged by are subjects it never saw (the split is a
+//! function of the pseudonym alone), that features are made by the very fold that runs
+//! online, that every model is registered with its figures and its reason, and that the
+//! champion changes only through the ledger. Must never promote what did not pass the gate.
+
+mod aces;
+mod error;
+mod evaluate;
+mod facts;
+mod gate;
+mod label;
+mod ledger;
+mod matrix;
+mod metrics;
+mod output;
+mod registry;
+mod task;
+#[cfg(test)]
+mod tests;
+mod train;
+
+pub use aces::{Config as AcesConfig, Evaluator as AcesEvaluator, Event as AcesEvent, Label, Realization, labels};
+pub use error::LearnError;
+pub use evaluate::{Evaluation, Part, evaluate};
+pub use gate::{GateSettings, Verdict, judge};
+pub use label::{LabelReport, label};
+pub use ledger::{Entry, Event};
+pub use matrix::LeftOut;
+pub use metrics::{Intervals, Metrics, Scored, evaluate as figures};
+pub use registry::{Announcement, Listing, ModelRef, Registry};
+pub use task::{Task, TrainSettings};
+pub use train::{Baseline, Named, TrainReport, train};

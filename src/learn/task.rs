@@ -1,0 +1,344 @@
+//! A task: what is predicted, when, by what kind of model, and when that is worth an alert.
+//!
+//! Read from `tasks/NAME.toml` and the ACES file it names. Promises every problem of both
+//! at once, each with its key.
+
+use croner::Cron;
+use toml::{Table, Value};
+
+use super::aces;
+use super::gate::GateSettings;
+use crate::alerts::{Policy, RawPolicy};
+use crate::events::Micros;
+use crate::features::{RawTrigger, Trigger};
+use crate::models::{Family, Hyper};
+use crate::settings::{Problem, TextFile, parse_span};
+
+/// Everything of a task's file, validated.
+#[derive(Clone, Debug)]
+pub struct Task {
+    /// Name, of a-z, 0-9 and '_': that of its models too.
+    pub name: String,
+    /// What a person reads.
+    pub title: String,
+    /// How far ahead it looks.
+    pub horizon: Micros,
+    /// When a prediction falls due.
+    pub trigger: Trigger,
+    /// Name of the ACES file within the site.
+    pub aces_file: String,
+    /// What becomes of a prediction, from the ACES file; has a label and an index timestamp.
+    pub aces: aces::Config,
+    /// How a model is made.
+    pub train: TrainSettings,
+    /// What a model must reach.
+    pub gate: GateSettings,
+    /// When a risk is worth an alert.
+    pub policy: Policy,
+}
+
+/// How a model is made, the table `[train]`.
+#[derive(Clone, Debug)]
+pub struct TrainSettings {
+    /// Kind of model.
+    pub family: Family,
+    /// When the role `train` trains; `None`: only on demand.
+    pub schedule: Option<Cron>,
+    /// Fewest subjects with a label.
+    pub min_subjects: usize,
+    /// Fewest rows whose label is true.
+    pub min_positives: usize,
+    /// Seed of everything random in a fit.
+    pub seed: u64,
+    /// Hyperparameters, the tables `[train.params.FAMILY]`.
+    pub params: Hyper,
+}
+
+/// Whether `name` can be the name of a task (and of a folder of the registry).
+pub(super) fn is_task_name(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+}
+
+impl Task {
+    /// Reads a task's file; `aces`: the ACES files of the site.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn parse(file: &TextFile, aces: &[TextFile]) -> Result<Task, Vec<Problem>> {
+        let mut reader = Reader { file: &file.name, problems: Vec::new() };
+        let task = reader.task(&file.text, aces);
+        match task {
+            Some(task) if reader.problems.is_empty() => Ok(task),
+            _ => Err(reader.problems),
+        }
+    }
+}
+
+struct Reader<'a> {
+    file: &'a str,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn problem(&mut self, key: &str, what: impl Into<String>, remedy: impl Into<String>) {
+        self.problems.push(Problem::new(self.file, key, what, remedy));
+    }
+
+    fn task(&mut self, text: &str, aces: &[TextFile]) -> Option<Task> {
+        let table: Table = match text.parse() {
+            Ok(table) => table,
+            Err(error) => {
+                let error: toml::de::Error = error;
+                let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+                self.problem(&format!("line {line}"), format!("is no TOML: {}", error.message()), "correct the syntax");
+                return None;
+            }
+        };
+        self.keys("", &table, &["name", "title", "horizon", "trigger", "label", "train", "gate", "alert"]);
+        let name = self.text(&table, "", "name");
+        if name.as_deref().is_some_and(|name| !is_task_name(name)) {
+            self.problem("name", "is more than a word", "use up to 64 of a-z, 0-9 and '_'");
+        }
+        if name.is_none() && !table.contains_key("name") {
+            self.problem("name", "is missing", "give the task a name");
+        }
+        let title = self.text(&table, "", "title").or_else(|| name.clone());
+        let horizon = self.horizon(&table);
+        let trigger = self.trigger(&table);
+        let label = self.label(&table, aces);
+        let train = self.train(&table);
+        let gate = self.gate(&table);
+        let policy = self.policy(&table);
+        let (aces_file, aces) = label?;
+        Some(Task {
+            name: name?,
+            title: title?,
+            horizon: horizon?,
+            trigger: trigger?,
+            aces_file,
+            aces,
+            train: train?,
+            gate: gate?,
+            policy: policy?,
+        })
+    }
+
+    /// Complains of every key of `table` that is not in `known`.
+    fn keys(&mut self, path: &str, table: &Table, known: &[&str]) {
+        for key in table.keys().filter(|key| !known.contains(&key.as_str())) {
+            self.problem(&join(path, key), "is unknown", format!("use only {}", known.join(", ")));
+        }
+    }
+
+    /// The table below `key`, empty if there is none.
+    fn table(&mut self, table: &Table, key: &str) -> Option<Table> {
+        match table.get(key) {
+            None => Some(Table::new()),
+            Some(Value::Table(table)) => Some(table.clone()),
+            Some(_) => {
+                self.problem(key, "is no table", format!("write [{key}] above its keys"));
+                None
+            }
+        }
+    }
+
+    fn text(&mut self, table: &Table, path: &str, key: &str) -> Option<String> {
+        match table.get(key) {
+            None => None,
+            Some(Value::String(text)) if !text.trim().is_empty() => Some(text.clone()),
+            Some(_) => {
+                self.problem(&join(path, key), "is no text", "give a text in quotes");
+                None
+            }
+        }
+    }
+
+    /// A whole number of at least `least`; `default` if there is none.
+    fn whole(&mut self, table: &Table, path: &str, key: &str, least: i64, default: i64) -> Option<u64> {
+        let number = table.get(key).map_or(Some(default), Value::as_integer).filter(|number| *number >= least);
+        if number.is_none() {
+            self.problem(
+                &join(path, key),
+                format!("is no whole number from {least} up"),
+                format!("the usual value is {default}"),
+            );
+        }
+        number.and_then(|number| u64::try_from(number).ok())
+    }
+
+    /// A number within `range`; `default` if there is none.
+    fn number(&mut self, table: &Table, key: &str, range: (f64, f64), default: f64) -> Option<f64> {
+        let number = match table.get(key) {
+            None => Some(default),
+            Some(Value::Integer(number)) => Some(*number as f64),
+            Some(Value::Float(number)) => Some(*number),
+            Some(_) => None,
+        };
+        let number = number.filter(|number| (range.0..=range.1).contains(number));
+        if number.is_none() {
+            let what = format!("is no number from {} to {}", range.0, range.1);
+            self.problem(&join("gate", key), what, format!("the usual value is {default}"));
+        }
+        number
+    }
+
+    fn horizon(&mut self, table: &Table) -> Option<Micros> {
+        let text = self.text(table, "", "horizon");
+        let span = text.as_deref().and_then(parse_span).filter(|span| !span.is_zero());
+        if span.is_none() && (text.is_some() || !table.contains_key("horizon")) {
+            let what = if text.is_some() { "is no span of time" } else { "is missing" };
+            self.problem("horizon", what, "say how far ahead the task looks, such as \"24h\"");
+        }
+        span.and_then(|span| Micros::try_from(span.as_micros()).ok())
+    }
+
+    fn trigger(&mut self, table: &Table) -> Option<Trigger> {
+        if !table.contains_key("trigger") {
+            self.problem(
+                "trigger",
+                "is missing",
+                "say under [trigger] when a prediction falls due, such as at = [\"48h\"]",
+            );
+            return None;
+        }
+        let raw: RawTrigger = self.foreign(table, "trigger")?;
+        let file = self.file;
+        self.keep(raw.validate(file, "trigger"))
+    }
+
+    fn policy(&mut self, table: &Table) -> Option<Policy> {
+        let raw: RawPolicy = self.foreign(table, "alert")?;
+        let file = self.file;
+        self.keep(raw.validate(file, "alert"))
+    }
+
+    /// A table that another room knows. It refuses unknown keys one at a time, so each is
+    /// named and taken out until it can say something else.
+    fn foreign<T: serde::de::DeserializeOwned>(&mut self, table: &Table, key: &str) -> Option<T> {
+        let mut inner = self.table(table, key)?;
+        loop {
+            let error = match Value::Table(inner.clone()).try_into() {
+                Ok(read) => return Some(read),
+                Err(error) => error,
+            };
+            let error: toml::de::Error = error;
+            let unknown = error.message().strip_prefix("unknown field `").and_then(|rest| rest.split_once('`'));
+            let Some((name, rest)) = unknown.filter(|(name, _)| inner.contains_key(*name)) else {
+                self.problem(key, error.message().trim(), "correct it");
+                return None;
+            };
+            self.problem(
+                &join(key, name),
+                "is unknown",
+                rest.trim_start_matches(", ").replace("expected one of", "use only"),
+            );
+            let name = name.to_owned();
+            inner.remove(&name);
+        }
+    }
+
+    fn keep<T>(&mut self, result: Result<T, Vec<Problem>>) -> Option<T> {
+        result.map_err(|problems| self.problems.extend(problems)).ok()
+    }
+
+    fn label(&mut self, table: &Table, aces: &[TextFile]) -> Option<(String, aces::Config)> {
+        let label = self.table(table, "label")?;
+        self.keys("label", &label, &["aces"]);
+        let name = self.text(&label, "label", "aces");
+        let Some(name) = name else {
+            if !label.contains_key("aces") {
+                self.problem("label.aces", "is missing", "name the ACES file beside this one that gives the labels");
+            }
+            return None;
+        };
+        let is_it =
+            |file: &&TextFile| file.name == name || file.name.rsplit_once('/').is_some_and(|(_, last)| last == name);
+        let Some(file) = aces.iter().find(is_it) else {
+            self.problem(
+                "label.aces",
+                "names a file that the site does not have",
+                "put it beside this one, under tasks",
+            );
+            return None;
+        };
+        let config = self.keep(aces::Config::parse(file))?;
+        for (key, there) in [("label", config.has_label()), ("index_timestamp", config.has_index())] {
+            if !there {
+                let what = "has no window with it";
+                self.problems.push(Problem::new(
+                    &file.name,
+                    key,
+                    what,
+                    "a task needs one window with label and one with index_timestamp",
+                ));
+            }
+        }
+        Some((file.name.clone(), config))
+    }
+
+    fn train(&mut self, table: &Table) -> Option<TrainSettings> {
+        let train = self.table(table, "train")?;
+        self.keys("train", &train, &["family", "schedule", "min_subjects", "min_positives", "seed", "params"]);
+        let family = match train.get("family") {
+            None => Some(Family::Boosting),
+            Some(word) => word.as_str().and_then(Family::parse),
+        };
+        if family.is_none() {
+            let all: Vec<&str> = Family::ALL.iter().map(|family| family.as_str()).collect();
+            self.problem("train.family", "is no family of models", format!("choose one of {}", all.join(", ")));
+        }
+        let schedule = match self.text(&train, "train", "schedule") {
+            None => Some(None),
+            Some(text) => match text.parse::<Cron>() {
+                Ok(cron) => Some(Some(cron)),
+                Err(error) => {
+                    self.problem(
+                        "train.schedule",
+                        format!("is no cron pattern: {error}"),
+                        "write one such as \"0 0 3 * * *\" (with seconds)",
+                    );
+                    None
+                }
+            },
+        };
+        let params = match train.get("params") {
+            None => Some(Hyper::default()),
+            Some(value) => {
+                let params = value.clone().try_into::<Hyper>();
+                params
+                    .map_err(|error: toml::de::Error| {
+                        self.problem("train.params", error.message().trim(), "correct it")
+                    })
+                    .ok()
+            }
+        };
+        if let (Some(params), Some(family)) = (&params, family)
+            && let Err(error) = params.check(family)
+        {
+            self.problem("train.params", error.to_string(), "correct it");
+        }
+        let min_subjects = self.whole(&train, "train", "min_subjects", 1, 100);
+        let min_positives = self.whole(&train, "train", "min_positives", 1, 20);
+        let seed = self.whole(&train, "train", "seed", 0, 0);
+        Some(TrainSettings {
+            family: family?,
+            schedule: schedule?,
+            min_subjects: usize::try_from(min_subjects?).ok()?,
+            min_positives: usize::try_from(min_positives?).ok()?,
+            seed: seed?,
+            params: params?,
+        })
+    }
+
+    fn gate(&mut self, table: &Table) -> Option<GateSettings> {
+        let gate = self.table(table, "gate")?;
+        self.keys("gate", &gate, &["min_auroc", "margin"]);
+        let min_auroc = self.number(&gate, "min_auroc", (0.5, 1.0), 0.7);
+        let margin = self.number(&gate, "margin", (0.0, 0.5), 0.01);
+        Some(GateSettings { min_auroc: min_auroc?, margin: margin? })
+    }
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}

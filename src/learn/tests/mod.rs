@@ -1,0 +1,20 @@
+//! Tests of the registry, of task files, and of the whole way from a library to a champion.
+
+mod registry;
+mod task;
+mod whole;
+
+use crate::models::{Bundle, Family, FitSpec, Matrix};
+
+/// A model of two columns of which the first tells the outcome.
+fn bundle(name: &str, seed: u64) -> Bundle {
+    let mut matrix = Matrix::new(2);
+    let mut outcomes = Vec::new();
+    for i in 0_u8..60 {
+        matrix.push_row(&[f32::from(i), f32::from(i * 7 % 11)]).unwrap();
+        outcomes.push(i > 30 || i % 9 == 0);
+    }
+    let features = vec!["a".to_owned(), "b".to_owned()];
+    let spec = FitSpec { seed, ..FitSpec::new(Family::Logistic, name, features, "a hash") };
+    Bundle::fit(spec, &matrix, &outcomes, &matrix, &outcomes).unwrap()
+}

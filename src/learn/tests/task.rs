@@ -1,0 +1,146 @@
+use crate::events::HOUR;
+use crate::learn::Task;
+use crate::models::Family;
+use crate::settings::TextFile;
+
+const TASK: &str = r#"
+name = "icu_mortality"
+title = "Death in the ICU"
+horizon = "24h"
+
+[trigger]
+at = ["48h"]
+encounter = "ICU"
+
+[label]
+aces = "icu_mortality.yaml"
+
+[train]
+family = "logistic"
+schedule = "0 0 3 * * *"
+min_subjects = 100
+min_positives = 20
+seed = 7
+
+[gate]
+min_auroc = 0.75
+margin = 0.02
+
+[alert]
+threshold = 0.5
+"#;
+
+const ACES: &str = r#"
+predicates:
+  death: {code: MEDS_DEATH}
+  prediction: {code: AUSCULT//PREDICTION}
+trigger: prediction
+windows:
+  input: {start: NULL, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end}
+  target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death}
+"#;
+
+fn parse(toml: &str, aces: &str) -> Result<Task, Vec<(String, String)>> {
+    let file = TextFile { name: "tasks/icu_mortality.toml".to_owned(), text: toml.to_owned() };
+    let aces = TextFile { name: "tasks/icu_mortality.yaml".to_owned(), text: aces.to_owned() };
+    Task::parse(&file, &[aces]).map_err(|problems| problems.into_iter().map(|p| (p.file, p.key)).collect())
+}
+
+#[test]
+fn a_task_is_read_whole() {
+    let task = parse(TASK, ACES).unwrap();
+    assert_eq!(
+        (task.name.as_str(), task.title.as_str(), task.horizon),
+        ("icu_mortality", "Death in the ICU", 24 * HOUR)
+    );
+    assert_eq!(task.aces_file, "tasks/icu_mortality.yaml");
+    assert_eq!((task.train.family, task.train.seed), (Family::Logistic, 7));
+    assert_eq!((task.train.min_subjects, task.train.min_positives), (100, 20));
+    assert!(task.train.schedule.is_some());
+    assert_eq!((task.gate.min_auroc, task.gate.margin), (0.75, 0.02));
+}
+
+#[test]
+fn what_is_left_out_has_a_usual_value() {
+    let short = "name = \"a\"\nhorizon = \"1d\"\ntrigger = {every = \"1h\", encounter = \"ICU\"}\nlabel.aces = \"icu_mortality.yaml\"\n";
+    let task = parse(short, ACES).unwrap();
+    assert_eq!((task.title.as_str(), task.train.family, task.train.min_subjects), ("a", Family::Boosting, 100));
+    assert!(task.train.schedule.is_none());
+}
+
+#[test]
+fn every_problem_is_found_at_once() {
+    let wrong = r#"
+name = "Über"
+horizon = "soon"
+colour = "red"
+
+[trigger]
+at = ["48h"]
+encounter = "ICU"
+sometimes = true
+
+[label]
+aces = "missing.yaml"
+file = "x"
+
+[train]
+family = "oracle"
+schedule = "daily"
+min_subjects = 0
+min_positives = "many"
+seed = -1
+params = {boosting = {deepness = 3}}
+
+[gate]
+min_auroc = 2
+maximum = 1
+
+[alert]
+volume = 11
+noise = 12
+"#;
+    let keys: Vec<String> = parse(wrong, ACES).unwrap_err().into_iter().map(|(_, key)| key).collect();
+    assert_eq!(
+        keys,
+        [
+            "colour",
+            "name",
+            "horizon",
+            "trigger.sometimes",
+            "label.file",
+            "label.aces",
+            "train.family",
+            "train.schedule",
+            "train.params",
+            "train.min_subjects",
+            "train.min_positives",
+            "train.seed",
+            "gate.maximum",
+            "gate.min_auroc",
+            "alert.noise",
+            "alert.volume",
+        ]
+    );
+    let missing: Vec<String> = parse("", ACES).unwrap_err().into_iter().map(|(_, key)| key).collect();
+    assert_eq!(missing, ["name", "horizon", "trigger", "label.aces"]);
+    assert_eq!(parse("name = ", ACES).unwrap_err()[0].1, "line 1");
+}
+
+#[test]
+fn problems_of_the_aces_file_are_those_of_the_task() {
+    let unlabelled = ACES.replace(", label: death", "").replace(", index_timestamp: end", "");
+    let aces = "tasks/icu_mortality.yaml".to_owned();
+    let found = parse(TASK, &unlabelled).unwrap_err();
+    assert_eq!(found, [(aces.clone(), "label".to_owned()), (aces.clone(), "index_timestamp".to_owned())]);
+    assert_eq!(
+        parse(TASK, &ACES.replace("trigger: prediction", "trigger: nothing")).unwrap_err(),
+        [(aces, "trigger".to_owned())]
+    );
+}
+
+#[test]
+fn out_of_range_hyperparameters_are_a_problem() {
+    let wrong = TASK.replace("seed = 7", "seed = 7\nparams = {logistic = {alpha = -1.0}}");
+    assert_eq!(parse(&wrong, ACES).unwrap_err()[0].1, "train.params");
+}

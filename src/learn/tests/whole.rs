@@ -1,0 +1,255 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::json;
+use url::Url;
+
+use crate::events::{DAY, EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Micros, Op, Split, SubjectId, split_of};
+use crate::features::FeatureSpec;
+use crate::learn::{self, AcesConfig, LearnError, Part, Registry, Task, TrainReport};
+use crate::library::Library;
+use crate::settings::TextFile;
+
+const PARTITIONS: u32 = 3;
+const SUBJECTS: i64 = 600;
+
+const TASK: &str = r#"
+name = "death"
+horizon = "24h"
+trigger = {at = ["24h"], encounter = "ICU"}
+label.aces = "death.yaml"
+train = {family = "logistic", min_subjects = 50, min_positives = 10}
+gate = {min_auroc = 0.8}
+"#;
+
+const ACES: &str = r#"
+predicates:
+  death: {code: MEDS_DEATH}
+  prediction: {code: AUSCULT//PREDICTION}
+trigger: prediction
+windows:
+  input: {start: NULL, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end}
+  target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death}
+"#;
+
+const FEATURES: &str = r#"
+[[feature]]
+concepts = ["heart_rate"]
+windows = ["24h"]
+aggregates = ["last", "mean", "count"]
+"#;
+
+fn task(toml: &str) -> Task {
+    let file = TextFile { name: "tasks/death.toml".to_owned(), text: toml.to_owned() };
+    Task::parse(&file, &[TextFile { name: "tasks/death.yaml".to_owned(), text: ACES.to_owned() }]).unwrap()
+}
+
+fn spec() -> Arc<FeatureSpec> {
+    let concepts = BTreeMap::from([("heart_rate".to_owned(), "/min".to_owned())]);
+    Arc::new(FeatureSpec::parse("features.toml", FEATURES, &concepts).unwrap())
+}
+
+/// A number in 0 to 1 that depends on nothing else.
+fn chance(subject: i64, what: i64) -> f64 {
+    let mixed = ((subject * 1_000 + what) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / (1_u64 << 53) as f64
+}
+
+/// Whether the subject of the synthetic ward dies.
+fn dies(subject: i64) -> bool {
+    chance(subject, 1) > 0.3 + 0.9 * chance(subject, 0)
+}
+
+/// Stays of 24 hours of heart rates, the faster the likelier to die at 30 hours; who lives
+/// goes home at 40.
+fn ward(subjects: impl Iterator<Item = i64>) -> Vec<RecordBatch> {
+    let mut builder = EventsBuilder::new();
+    for subject in subjects {
+        let start = subject % 50 * DAY;
+        let mut fact = 0_u8;
+        let mut push =
+            |time: Micros, code: &str, concept: Option<&str>, value: Option<f32>, op: Op, key: Option<u8>| {
+                let mut bytes = [0; 16];
+                bytes[..8].copy_from_slice(&subject.to_le_bytes());
+                bytes[8] = key.unwrap_or(fact);
+                fact += 1;
+                let event = EventRef {
+                    subject: Some(SubjectId(subject)),
+                    time: Some(start + time),
+                    code,
+                    numeric_value: value,
+                    text_value: None,
+                    unit: None,
+                    concept,
+                    recorded_at: start + time,
+                    op,
+                    event_key: EventKey(bytes),
+                    encounter_id: Some("stay"),
+                    source: "import",
+                };
+                builder.push(&event).unwrap();
+            };
+        push(0, "ENCOUNTER//ICU//START", None, None, Op::Assert, None);
+        for hour in 0..24 {
+            let rate = 120.0 - 50.0 * chance(subject, 0) + 10.0 * chance(subject, 100 + hour);
+            push(hour * HOUR, "LOINC//8867-4", Some("heart_rate"), Some(rate as f32), Op::Assert, None);
+        }
+        if dies(subject) {
+            push(30 * HOUR, MEDS_DEATH, None, None, Op::Assert, Some(200));
+            // Entered in error, and corrected the next day: this subject lives.
+            if subject % 100 == 0 {
+                push(31 * HOUR, MEDS_DEATH, None, None, Op::Retract, Some(200));
+            }
+        }
+        push(40 * HOUR, "ENCOUNTER//ICU//END", None, None, Op::Assert, None);
+    }
+    vec![builder.finish().unwrap()]
+}
+
+struct Place {
+    folder: tempfile::TempDir,
+    runtime: tokio::runtime::Runtime,
+    library: Library,
+    registry: Registry,
+}
+
+impl Place {
+    fn new(subjects: impl Iterator<Item = i64>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let url = |name: &str| Url::from_directory_path(folder.path().join(name)).unwrap();
+        let library = runtime.block_on(Library::open(&url("library"))).unwrap();
+        runtime.block_on(library.append_history(ward(subjects), PARTITIONS)).unwrap();
+        let registry = Registry::open(&url("registry")).unwrap();
+        Place { folder, runtime, library, registry }
+    }
+
+    fn train(&self, toml: &str) -> Result<TrainReport, LearnError> {
+        let task = task(toml);
+        let mut said = 0;
+        let mut progress = |_: &str| said += 1;
+        let trained = learn::train(&self.library, &self.registry, spec(), &task, None, 7, &mut progress);
+        let trained = self.runtime.block_on(trained);
+        assert!(said > 0);
+        trained
+    }
+}
+
+#[test]
+fn a_library_becomes_a_champion_that_is_judged_on_subjects_it_never_saw() {
+    let place = Place::new(0..SUBJECTS);
+    let report = place.train(TASK).unwrap();
+    assert!(report.promoted, "{}", report.reason);
+    let held_out = (0..SUBJECTS).filter(|i| split_of(SubjectId(*i)) == Split::HeldOut);
+    assert_eq!(report.metrics.n, held_out.clone().count());
+    assert_eq!(report.metrics.positives, held_out.filter(|i| dies(*i) && i % 100 != 0).count());
+    assert_eq!((report.baseline.kind, report.baseline.metrics.auroc), ("prevalence", Some(0.5)));
+    assert_eq!(report.left_out, learn::LeftOut::default());
+    let written = serde_json::to_value(&report).unwrap();
+    assert_eq!(written["model"], json!({"name": "death", "version": 1}));
+    for key in ["task", "promoted", "reason", "metrics", "baseline", "seconds"] {
+        assert!(written.get(key).is_some(), "{key}");
+    }
+
+    // The same rows through the registered bundle give the same figures.
+    let task = task(TASK);
+    let file = place.folder.path().join("predictions.parquet");
+    let evaluate = |part, predictions| {
+        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec(), &task, None, part, predictions))
+    };
+    let evaluation = evaluate(Part::HeldOut, Some(file.as_path())).unwrap();
+    assert_eq!(evaluation.metrics, report.metrics);
+    let written = serde_json::to_value(&evaluation).unwrap();
+    for key in ["n", "positives", "auroc", "auprc", "brier", "ece", "min_se_ppv", "threshold", "ci"] {
+        assert!(written.get(key).is_some(), "{key}");
+    }
+    assert_eq!(evaluate(Part::All, None).unwrap().metrics.n as i64, SUBJECTS);
+
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+    let batch = reader.build().unwrap().next().unwrap().unwrap();
+    let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    let expected =
+        ["subject_id", "prediction_time", "boolean_value", "predicted_boolean_value", "predicted_boolean_probability"];
+    assert_eq!(names, expected);
+    assert_eq!(batch.num_rows(), report.metrics.n);
+    for i in 0..batch.num_rows() {
+        let subject = batch.column(0).as_primitive::<Int64Type>().value(i);
+        let time = batch.column(1).as_primitive::<TimestampMicrosecondType>().value(i);
+        assert_eq!(time, subject % 50 * DAY + 24 * HOUR);
+        assert_eq!(batch.column(2).as_boolean().value(i), dies(subject) && subject % 100 != 0);
+        let risk = batch.column(4).as_primitive::<Float64Type>().value(i);
+        assert_eq!(batch.column(3).as_boolean().value(i), risk >= report.metrics.threshold);
+    }
+}
+
+#[test]
+fn only_what_passes_the_gate_takes_over() {
+    let place = Place::new(0..SUBJECTS);
+    assert!(place.train(TASK).unwrap().promoted);
+    let again = place.train(TASK).unwrap();
+    assert_eq!((again.promoted, again.model.version, again.baseline.kind), (true, 2, "champion"));
+    assert_eq!((again.baseline.version, again.baseline.metrics.auroc), (Some(1), again.metrics.auroc));
+    let strict = place.train(&TASK.replace("min_auroc = 0.8", "min_auroc = 0.9999")).unwrap();
+    assert_eq!((strict.promoted, strict.model.version), (false, 3));
+    assert_eq!(place.registry.champion("death").unwrap().unwrap().version, 2);
+    assert_eq!(place.registry.list().unwrap().len(), 3);
+}
+
+#[test]
+fn too_little_to_learn_from_is_refused_and_registers_nothing() {
+    let reason = |place: &Place, toml: &str| match place.train(toml).unwrap_err() {
+        LearnError::Cohort { reason, .. } => reason,
+        other => panic!("{other}"),
+    };
+    let place = Place::new(0..120);
+    assert!(reason(&place, &TASK.replace("min_subjects = 50", "min_subjects = 121")).starts_with("120 subjects"));
+    assert!(
+        reason(&place, &TASK.replace("min_positives = 10", "min_positives = 119")).contains("min_positives is 119")
+    );
+    assert!(
+        reason(&place, &TASK.replace("24h\"], enc", "35h\"], enc")).contains("positive"),
+        "all have died or live on"
+    );
+    assert!(reason(&place, &TASK.replace("\"ICU\"", "\"WARD\"")).starts_with("no prediction"));
+    let living = Place::new((0..SUBJECTS).filter(|i| !dies(*i)));
+    assert!(reason(&living, &TASK.replace("min_positives = 10", "min_positives = 1")).starts_with("0 of"));
+    assert_eq!(place.registry.list().unwrap(), []);
+}
+
+#[test]
+fn a_model_of_other_features_is_not_evaluated() {
+    let place = Place::new(0..SUBJECTS);
+    place.train(TASK).unwrap();
+    let concepts = BTreeMap::from([("heart_rate".to_owned(), "/min".to_owned())]);
+    let other = Arc::new(FeatureSpec::parse("features.toml", &FEATURES.replace("\"last\", ", ""), &concepts).unwrap());
+    let task = task(TASK);
+    let evaluate = |spec, version| {
+        place.runtime.block_on(learn::evaluate(
+            &place.library,
+            &place.registry,
+            spec,
+            &task,
+            version,
+            Part::HeldOut,
+            None,
+        ))
+    };
+    assert!(matches!(evaluate(other, None), Err(LearnError::OtherFeatures { version: 1, .. })));
+    assert!(matches!(evaluate(spec(), Some(5)), Err(LearnError::NoVersion { version: 5, .. })));
+}
+
+#[test]
+fn labels_of_the_library_are_written_as_meds_labels() {
+    let place = Place::new(0..SUBJECTS);
+    let yaml = ACES.replace("AUSCULT//PREDICTION", "ENCOUNTER//ICU//START").replace("+ 24h", "+ 48h");
+    let config = AcesConfig::parse(&TextFile { name: "x.yaml".to_owned(), text: yaml }).unwrap();
+    let file = place.folder.path().join("labels.parquet");
+    let report = place.runtime.block_on(learn::label(&place.library, &config, &file)).unwrap();
+    let deaths = (0..SUBJECTS).filter(|i| dies(*i) && i % 100 != 0).count() as u64;
+    assert_eq!((report.labels, report.positives, report.subjects), (SUBJECTS as u64, deaths, SUBJECTS as u64));
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+    assert_eq!(reader.metadata().file_metadata().num_rows(), SUBJECTS);
+}

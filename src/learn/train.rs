@@ -1,0 +1,217 @@
+//! From the library to a registered model, and to a champion where it passes the gate.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::LearnError;
+use super::evaluate::score;
+use super::gate::judge;
+use super::matrix::{Dataset, LeftOut, Row, dataset};
+use super::metrics::{Metrics, Scored, evaluate};
+use super::registry::Registry;
+use super::task::Task;
+use crate::events::Micros;
+use crate::features::FeatureSpec;
+use crate::library::Library;
+use crate::models::{Bundle, Family, FitSpec};
+
+/// What came of a training, as `train` prints it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct TrainReport {
+    /// Task.
+    pub task: String,
+    /// The model that was registered.
+    pub model: Named,
+    /// Whether it became the champion.
+    pub promoted: bool,
+    /// Why, or why not.
+    pub reason: String,
+    /// Its figures on held-out subjects.
+    pub metrics: Metrics,
+    /// What it had to beat, on the same rows.
+    pub baseline: Baseline,
+    /// Predictions of the library that could not be used.
+    pub left_out: LeftOut,
+    /// Wall time of the whole.
+    pub seconds: f64,
+}
+
+/// Name and version of a model.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Named {
+    /// Name: that of its task.
+    pub name: String,
+    /// Version.
+    pub version: u32,
+}
+
+/// What a model is compared with.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Baseline {
+    /// `champion`, or `prevalence`: everybody has the risk of the training rows' average.
+    pub kind: &'static str,
+    /// The champion's version; null for the prevalence.
+    pub version: Option<u32>,
+    /// Figures on the held-out rows.
+    #[serde(flatten)]
+    pub metrics: Metrics,
+}
+
+/// Fits a model for a task on the library's training subjects, calibrates it on the tuning
+/// subjects, judges it on the held-out ones, registers it, and promotes it if the gate lets
+/// it pass. `family`: another one than the task's.
+///
+/// Computes on the calling thread: call it through `block_on` on a thread of its own, within
+/// a multi-threaded runtime.
+///
+/// # Errors
+/// [`LearnError::Cohort`] if there is too little to learn from or to judge by; if the
+/// library, the registry or the fit fails. Nothing is registered then.
+pub async fn train(
+    library: &Library,
+    registry: &Registry,
+    spec: Arc<FeatureSpec>,
+    task: &Task,
+    family: Option<Family>,
+    now: Micros,
+    progress: &mut dyn FnMut(&str),
+) -> Result<TrainReport, LearnError> {
+    let begin = Instant::now();
+    // Before anything costs time: a champion that cannot be read cannot be compared with.
+    let champion = registry.champion(&task.name)?;
+    let rival = match &champion {
+        // One of other features cannot score these rows, nor does the daemon use it any more.
+        Some(model) => Some(registry.load(&task.name, model)?).filter(|rival| rival.card.spec_hash == spec.hash()),
+        None => None,
+    };
+    let data = dataset(library, &spec, task, None, progress).await?;
+    check_cohort(task, &data)?;
+    let left_out = data.left_out;
+    let width = spec.len();
+    let (train, train_rows) = data.train.into_matrix(width)?;
+    let (tuning, tuning_rows) = data.tuning.into_matrix(width)?;
+    let (held_out, held_out_rows) = data.held_out.into_matrix(width)?;
+
+    let family = family.unwrap_or(task.train.family);
+    progress(&format!("fitting {family} on {} rows", train.rows()));
+    let fit = FitSpec {
+        family,
+        seed: task.train.seed,
+        params: task.train.params.clone(),
+        name: task.name.clone(),
+        features: spec.names().to_vec(),
+        spec_hash: spec.hash(),
+        created_at: now,
+        groups: Some(train_rows.iter().map(|row| row.subject.0).collect()),
+    };
+    let outcomes = |rows: &[Row]| -> Vec<bool> { rows.iter().map(|row| row.outcome).collect() };
+    let mut bundle = Bundle::fit(fit, &train, &outcomes(&train_rows), &tuning, &outcomes(&tuning_rows))?;
+    drop((train, tuning));
+
+    progress(&format!("judging on {} rows of held-out subjects", held_out.rows()));
+    let seed = task.train.seed;
+    let scored = score(&bundle, &held_out, &held_out_rows)?;
+    let metrics = evaluate(&scored, bundle.card.threshold, seed);
+    let baseline = match &rival {
+        Some(rival) => {
+            let scored = score(rival, &held_out, &held_out_rows)?;
+            let metrics = evaluate(&scored, rival.card.threshold, seed);
+            Baseline { kind: "champion", version: Some(rival.card.version), metrics }
+        }
+        None => prevalence(&train_rows, &held_out_rows, seed),
+    };
+    let verdict = judge(task.gate, &metrics, baseline.version.map(|version| (version, &baseline.metrics)));
+
+    bundle.card.metrics = figures(&metrics);
+    let record = serde_json::to_value(&metrics)?;
+    let model = registry.register(&task.name, &mut bundle, &record, "trained", now)?;
+    let instead_of = champion.map(|champion| champion.version);
+    let (mut promoted, mut reason) = (verdict.promote, verdict.reason);
+    if promoted {
+        match registry.promote(&model, instead_of, &record, &reason, now) {
+            Ok(()) => {}
+            // Another process was faster, and this model was not compared with its champion.
+            Err(error @ LearnError::ChampionChanged { .. }) => (promoted, reason) = (false, error.to_string()),
+            Err(error) => return Err(error),
+        }
+    }
+    if !promoted {
+        registry.reject(&model, &record, &reason, now)?;
+    }
+    Ok(TrainReport {
+        task: task.name.clone(),
+        model: Named { name: model.name, version: model.version },
+        promoted,
+        reason,
+        metrics,
+        baseline,
+        left_out,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
+}
+
+/// Refuses what nothing can be learned from or judged by, and says what is missing.
+fn check_cohort(task: &Task, data: &Dataset) -> Result<(), LearnError> {
+    let refuse = |reason: String| Err(LearnError::Cohort { task: task.name.clone(), reason });
+    let parts = [("training", &data.train), ("tuning", &data.tuning), ("held-out", &data.held_out)];
+    let rows: usize = parts.iter().map(|(_, part)| part.rows.len()).sum();
+    let positives: usize = parts.iter().map(|(_, part)| part.positives()).sum();
+    if rows == 0 {
+        return refuse(format!(
+            "no prediction of the library has a label ({} without one, {} with two that differ); check that the \
+             ACES task's index_timestamp falls on the trigger's times, and that there is history",
+            data.left_out.unlabelled, data.left_out.contradictory
+        ));
+    }
+    let mut subjects: Vec<_> = parts.iter().flat_map(|(_, part)| part.rows.iter().map(|row| row.subject)).collect();
+    subjects.sort_unstable();
+    subjects.dedup();
+    if subjects.len() < task.train.min_subjects {
+        return refuse(format!(
+            "{} subjects are labelled, train.min_subjects is {}",
+            subjects.len(),
+            task.train.min_subjects
+        ));
+    }
+    if positives < task.train.min_positives {
+        return refuse(format!(
+            "{positives} of {rows} rows are positive, train.min_positives is {}",
+            task.train.min_positives
+        ));
+    }
+    for (name, part) in parts {
+        let positives = part.positives();
+        if positives == 0 || positives == part.rows.len() {
+            return refuse(format!(
+                "{positives} of the {} rows of {name} subjects are positive, and both outcomes are needed there; gather more history",
+                part.rows.len()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What is known without any model: the share of positives of the training rows.
+fn prevalence(train: &[Row], held_out: &[Row], seed: u64) -> Baseline {
+    let share = train.iter().filter(|row| row.outcome).count() as f64 / train.len().max(1) as f64;
+    let scored: Vec<Scored> =
+        held_out.iter().map(|row| Scored { subject: row.subject, risk: share, outcome: row.outcome }).collect();
+    Baseline { kind: "prevalence", version: None, metrics: evaluate(&scored, share, seed) }
+}
+
+/// The figures that exist, for the model's card.
+fn figures(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let all = [
+        ("n", Some(metrics.n as f64)),
+        ("positives", Some(metrics.positives as f64)),
+        ("auroc", metrics.auroc),
+        ("auprc", metrics.auprc),
+        ("brier", metrics.brier),
+        ("ece", metrics.ece),
+        ("min_se_ppv", metrics.min_se_ppv),
+    ];
+    all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}

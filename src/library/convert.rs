@@ -1,0 +1,81 @@
+//! Between the types auscult speaks and the types Delta Lake has.
+//!
+//! Delta knows no fixed-size binary and no large string; everything else is stored as it
+//! is, timestamps without a zone included. What comes back has exactly the schema of what
+//! went in.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+
+use super::{LibraryError, Table};
+
+/// The schema as it lies in Delta.
+pub(super) fn stored_schema(schema: &Schema) -> SchemaRef {
+    let stored = |field: &FieldRef| match field.data_type() {
+        DataType::FixedSizeBinary(_) => {
+            Arc::new(Field::new(field.name(), DataType::Binary, field.is_nullable()))
+        }
+        DataType::LargeUtf8 => Arc::new(Field::new(field.name(), DataType::Utf8, field.is_nullable())),
+        _ => Arc::clone(field),
+    };
+    Arc::new(Schema::new(schema.fields().iter().map(stored).collect::<Vec<_>>()))
+}
+
+/// Brings a batch into `schema`, column by name, extra columns dropped.
+pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef, table: Table) -> Result<RecordBatch, LibraryError> {
+    // Not "safe": a value that does not fit is an error, never a silent null.
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
+    for field in schema.fields() {
+        let wrong = || LibraryError::Column { table, column: field.name().clone() };
+        let column = batch.column_by_name(field.name()).ok_or_else(wrong)?;
+        if !field.is_nullable() && column.null_count() > 0 {
+            return Err(wrong());
+        }
+        columns.push(if column.data_type() == field.data_type() {
+            Arc::clone(column)
+        } else {
+            cast_with_options(column, field.data_type(), &options)?
+        });
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// Adds the address columns to the batch of one message: `partition`, `position` and, per
+/// row, its index `row`.
+///
+/// # Errors
+/// If the partition does not fit an int32, or the batch has the columns already.
+pub fn with_position(batch: &RecordBatch, partition: u32, position: i64) -> Result<RecordBatch, LibraryError> {
+    let rows = i32::try_from(batch.num_rows()).map_err(|_| outside(partition, position))?;
+    let address = [
+        Arc::new(Int32Array::from_value(stored_partition(partition, position)?, batch.num_rows())) as ArrayRef,
+        Arc::new(Int64Array::from_value(position, batch.num_rows())),
+        Arc::new(Int32Array::from_iter_values(0..rows)),
+    ];
+    with_address(batch, address)
+}
+
+/// Adds given address columns.
+pub(super) fn with_address(batch: &RecordBatch, address: [ArrayRef; 3]) -> Result<RecordBatch, LibraryError> {
+    let mut fields: Vec<FieldRef> = batch.schema_ref().fields().iter().cloned().collect();
+    let mut columns = batch.columns().to_vec();
+    for (name, column) in ["partition", "position", "row"].into_iter().zip(address) {
+        fields.push(Arc::new(Field::new(name, column.data_type().clone(), false)));
+        columns.push(column);
+    }
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// A partition as the tables keep it.
+pub(super) fn stored_partition(partition: u32, position: i64) -> Result<i32, LibraryError> {
+    i32::try_from(partition).map_err(|_| outside(partition, position))
+}
+
+fn outside(partition: u32, position: i64) -> LibraryError {
+    LibraryError::Gap { table: Table::Events, partition: i64::from(partition), position }
+}

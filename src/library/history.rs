@@ -1,0 +1,194 @@
+//! A partition's history, in log order.
+//!
+//! The files of a partition mostly cover one stretch of positions each, so they are read
+//! one after the other, and only what overlaps, or is too small to be worth a scan of its
+//! own, is sorted. What comes out is checked to be strictly ascending: a doubled or
+//! misplaced row is an error, never an event.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, col};
+use deltalake::DeltaTable;
+use futures::StreamExt as _;
+
+use super::table::{DataFile, data_files};
+use super::{Library, LibraryError, Table, convert};
+
+/// Rows up to which small files are read, and sorted, together.
+const SORT_ROWS: u64 = 128 * 1024;
+/// Memory of one scan; a larger sort spills to disk.
+const SCAN_BYTES: usize = 512 << 20;
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8192;
+
+/// Files that are read in one scan.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) paths: Vec<String>,
+    rows: u64,
+    last: i64,
+}
+
+/// The rows of one partition, oldest first. See [`Library::history`].
+pub struct History {
+    scan: Option<Scan>,
+    partition: u32,
+    groups: VecDeque<Group>,
+    current: Option<SendableRecordBatchStream>,
+    last: Option<(i64, i32)>,
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("History").field("partition", &self.partition).field("groups", &self.groups.len()).finish()
+    }
+}
+
+impl Library {
+    /// The history of a partition of `auscult.events` as it is archived now: imported rows,
+    /// then live rows, ordered by (`position`, `row`).
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub async fn history(&self, partition: u32) -> Result<History, LibraryError> {
+        let mut history = History { scan: None, partition, groups: VecDeque::new(), current: None, last: None };
+        if let Some(delta) = self.open_table(Table::Events).await? {
+            let mut files = data_files(&delta, Table::Events)?;
+            files.retain(|file| file.partition == Some(i64::from(partition)));
+            history.groups = grouped(files);
+            history.scan = Some(Scan::new(delta, Table::Events)?);
+        }
+        Ok(history)
+    }
+}
+
+impl History {
+    /// The next rows (schema of [`Table::Events`], whose first columns are the event schema),
+    /// or `None` at the end.
+    ///
+    /// # Errors
+    /// If a file cannot be read, or holds a row twice or out of order.
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, LibraryError> {
+        let Some(scan) = &self.scan else { return Ok(None) };
+        loop {
+            if let Some(stream) = &mut self.current {
+                if let Some(batch) = stream.next().await {
+                    let batch = convert::conform(&batch?, &scan.schema, Table::Events)?;
+                    self.last = ascending(&batch, self.last, self.partition)?;
+                    if batch.num_rows() > 0 {
+                        return Ok(Some(batch));
+                    }
+                    continue;
+                }
+                self.current = None;
+            }
+            let Some(group) = self.groups.pop_front() else { return Ok(None) };
+            self.current = Some(scan.in_order(group).await?);
+        }
+    }
+}
+
+/// Puts files that overlap, and small neighbours, into one group each; ordered by position.
+pub(super) fn grouped(mut files: Vec<DataFile>) -> VecDeque<Group> {
+    files.sort_by(|a, b| (a.positions, &a.path).cmp(&(b.positions, &b.path)));
+    let mut groups: VecDeque<Group> = VecDeque::new();
+    for file in files {
+        // Without statistics a file may be of any size.
+        let rows = file.rows.unwrap_or(SORT_ROWS);
+        match groups.back_mut() {
+            Some(group) if file.positions.0 <= group.last || group.rows + rows <= SORT_ROWS => {
+                group.paths.push(file.path);
+                group.rows += rows;
+                group.last = group.last.max(file.positions.1);
+            }
+            _ => groups.push_back(Group { paths: vec![file.path], rows, last: file.positions.1 }),
+        }
+    }
+    groups
+}
+
+/// Checks that rows follow each other, and returns the address of the last.
+fn ascending(
+    batch: &RecordBatch,
+    mut last: Option<(i64, i32)>,
+    partition: u32,
+) -> Result<Option<(i64, i32)>, LibraryError> {
+    for at in addresses(batch)? {
+        if last.is_some_and(|last| last >= at) {
+            return Err(LibraryError::Double { table: Table::Events, partition, position: at.0 });
+        }
+        last = Some(at);
+    }
+    Ok(last)
+}
+
+fn addresses(batch: &RecordBatch) -> Result<impl Iterator<Item = (i64, i32)>, LibraryError> {
+    let wrong = |column: &str| LibraryError::Column { table: Table::Events, column: column.to_owned() };
+    let column = |name: &'static str| batch.column_by_name(name).ok_or_else(|| wrong(name));
+    let positions = column("position")?.as_primitive_opt::<Int64Type>().ok_or_else(|| wrong("position"))?;
+    let rows = column("row")?.as_primitive_opt::<Int32Type>().ok_or_else(|| wrong("row"))?;
+    Ok(positions.values().iter().copied().zip(rows.values().iter().copied()))
+}
+
+/// One table, open for scans.
+pub(super) struct Scan {
+    delta: DeltaTable,
+    context: SessionContext,
+    schema: SchemaRef,
+}
+
+impl Scan {
+    /// Makes the loaded state of a table ready for scans.
+    pub(super) fn new(delta: DeltaTable, table: Table) -> Result<Self, LibraryError> {
+        // One partition keeps a file's rows in the file's order.
+        let config = SessionConfig::new()
+            .with_target_partitions(1)
+            .with_batch_size(BATCH_ROWS)
+            .set_bool("datafusion.execution.parquet.schema_force_view_types", false);
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(SCAN_BYTES, 1.0).build_arc()?;
+        Ok(Scan { delta, context: SessionContext::new_with_config_rt(config, runtime), schema: table.schema() })
+    }
+
+    /// Some columns of some files, in no promised order.
+    pub(super) async fn rows(&self, paths: &[String], columns: &[&str]) -> Result<DataFrame, LibraryError> {
+        let provider = self
+            .delta
+            .table_provider()
+            .with_session(Arc::new(self.context.state()))
+            .with_file_paths(paths.iter().cloned())
+            .await?;
+        Ok(self.context.read_table(provider)?.select_columns(columns)?)
+    }
+
+    /// All columns of a group of files, by (`position`, `row`).
+    pub(super) async fn in_order(&self, group: Group) -> Result<SendableRecordBatchStream, LibraryError> {
+        let columns: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let rows = self.rows(&group.paths, &columns).await?;
+        // What the library writes is in order, but another tool may have rewritten a file.
+        if group.paths.len() == 1 && self.is_in_order(&group.paths).await? {
+            return Ok(rows.execute_stream().await?);
+        }
+        let by = vec![col("position").sort(true, false), col("row").sort(true, false)];
+        Ok(rows.sort(by)?.execute_stream().await?)
+    }
+
+    async fn is_in_order(&self, paths: &[String]) -> Result<bool, LibraryError> {
+        let mut stream = self.rows(paths, &["position", "row"]).await?.execute_stream().await?;
+        let mut last = None;
+        while let Some(batch) = stream.next().await {
+            for at in addresses(&batch?)? {
+                if last.is_some_and(|last| last >= at) {
+                    return Ok(false);
+                }
+                last = Some(at);
+            }
+        }
+        Ok(true)
+    }
+}

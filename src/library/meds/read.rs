@@ -1,0 +1,436 @@
+//! Reading a MEDS file or data set as event batches.
+//!
+//! Two rules of MEDS are relied on and checked: a subject lives in one file, and its rows
+//! there are contiguous. Then one pass over two columns and one over the file, with the
+//! memory of a subject's rows, give every row an identity of its own: equal rows of a
+//! subject are numbered, so that none is lost, and a second import adds nothing.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::compute::{CastOptions, cast_with_options};
+use arrow::datatypes::{DataType, Float32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+
+use super::super::LibraryError;
+use crate::events::{EventKey, EventRef, EventsBuilder, Micros, Op, SubjectId};
+
+/// Rows of a batch.
+const BATCH_ROWS: usize = 8192;
+/// Folders below a data set's root that are looked into.
+const DEPTH: usize = 8;
+/// Purpose of the hash that identifies a row. Changing it makes every old import unknown.
+const IDENTITY: &str = "auscult 2026 meds row";
+
+/// The rows of MEDS data as event batches, file by file. See [`read_meds`].
+pub struct MedsReader {
+    files: VecDeque<PathBuf>,
+    open: Option<MedsFile>,
+    subjects: HashSet<i64>,
+    builder: EventsBuilder,
+    rows: u64,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+impl fmt::Debug for MedsReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MedsReader").field("files", &self.files).field("rows", &self.rows).finish_non_exhaustive()
+    }
+}
+
+/// Reads a Parquet file of MEDS events, or every one below `data/` of a data set's root.
+///
+/// `subject_id` is kept. Optional columns that are absent are null; `value` stands for
+/// `numeric_value` where that is absent. A value that is not finite is no value. `unit`,
+/// `concept`, `encounter_id` and `recorded_at` are read where the file has them, as an
+/// export of this library does; other columns are left out. Without `recorded_at` a row
+/// became known at its `time`, a static one at the subject's earliest time.
+///
+/// # Errors
+/// If the path cannot be read or holds no Parquet file. Each batch may fail too: if a file
+/// is no MEDS file, or a subject's rows are not contiguous.
+pub fn read_meds(path: &Path) -> Result<MedsReader, LibraryError> {
+    let kind = std::fs::metadata(path).map_err(LibraryError::io(path))?;
+    let mut files = Vec::new();
+    if kind.is_dir() {
+        let data = path.join("data");
+        collect(if data.is_dir() { &data } else { path }, DEPTH, &mut files)?;
+        files.sort();
+        if files.is_empty() {
+            return Err(unusable(path, "no .parquet file below its data folder; give a file or a data set's root"));
+        }
+    } else {
+        files.push(path.to_owned());
+    }
+    Ok(MedsReader {
+        files: files.into(),
+        open: None,
+        subjects: HashSet::new(),
+        builder: EventsBuilder::new(),
+        rows: 0,
+        refused: BTreeMap::new(),
+    })
+}
+
+impl MedsReader {
+    /// Rows read so far, refused ones included.
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Rows refused so far, by the column that must not be null: `subject_id` or `code`.
+    pub fn refused(&self) -> &BTreeMap<&'static str, u64> {
+        &self.refused
+    }
+
+    fn batch(&mut self) -> Result<Option<RecordBatch>, LibraryError> {
+        loop {
+            if self.open.is_none() {
+                let Some(path) = self.files.pop_front() else { return Ok(None) };
+                self.open = Some(MedsFile::open(path, &mut self.subjects)?);
+            }
+            let Some(file) = &mut self.open else { continue };
+            match file.rows.next() {
+                Some(batch) => {
+                    let batch = batch?;
+                    self.rows += batch.num_rows() as u64;
+                    file.events(&batch, &mut self.builder, &mut self.refused)?;
+                    if !self.builder.is_empty() {
+                        return Ok(Some(self.builder.finish()?));
+                    }
+                }
+                None => self.open = None,
+            }
+        }
+    }
+}
+
+impl Iterator for MedsReader {
+    type Item = Result<RecordBatch, LibraryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batch().transpose();
+        if matches!(batch, Some(Err(_))) {
+            // What follows an error cannot be trusted: the reader is at its end.
+            self.files.clear();
+            self.open = None;
+        }
+        batch
+    }
+}
+
+/// One file, its first pass done.
+struct MedsFile {
+    name: String,
+    columns: Columns,
+    earliest: HashMap<i64, Micros>,
+    rows: ParquetRecordBatchReader,
+    /// Row in the file of the next row.
+    at: u64,
+    subject: Option<i64>,
+    /// How often each content of the current subject was seen.
+    seen: HashMap<[u8; 16], u64>,
+}
+
+/// Where a file has the columns that are read.
+struct Columns {
+    subject: usize,
+    time: usize,
+    code: usize,
+    numeric: Option<usize>,
+    text: Option<usize>,
+    unit: Option<usize>,
+    concept: Option<usize>,
+    encounter: Option<usize>,
+    recorded: Option<usize>,
+}
+
+impl Columns {
+    fn find(path: &Path, schema: &Schema) -> Result<Self, LibraryError> {
+        let any = |name: &str| schema.index_of(name).ok();
+        let typed = |name: &str, fits: fn(&DataType) -> bool| any(name).filter(|&i| fits(schema.field(i).data_type()));
+        let needed = |name: &str, fits: fn(&DataType) -> bool| {
+            typed(name, fits).ok_or_else(|| unusable(path, &format!("column '{name}' is missing or has another type than MEDS gives it")))
+        };
+        let optional = |name: &str, fits: fn(&DataType) -> bool| match any(name) {
+            Some(_) => needed(name, fits).map(Some),
+            None => Ok(None),
+        };
+        Ok(Columns {
+            subject: needed("subject_id", DataType::is_integer)?,
+            time: needed("time", is_instant)?,
+            code: needed("code", is_text)?,
+            numeric: match optional("numeric_value", is_number)? {
+                Some(column) => Some(column),
+                None => typed("value", is_number),
+            },
+            text: optional("text_value", is_text)?,
+            // Extension columns may have these names by chance, with another meaning.
+            unit: typed("unit", is_text),
+            concept: typed("concept", is_text),
+            encounter: typed("encounter_id", is_text),
+            recorded: typed("recorded_at", is_instant),
+        })
+    }
+
+    fn all(&self) -> Vec<usize> {
+        let optional = [self.numeric, self.text, self.unit, self.concept, self.encounter, self.recorded];
+        [self.subject, self.time, self.code].into_iter().chain(optional.into_iter().flatten()).collect()
+    }
+}
+
+fn is_text(kind: &DataType) -> bool {
+    match kind {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, values) => is_text(values),
+        // A column without a single value often comes without a type.
+        DataType::Null => true,
+        _ => false,
+    }
+}
+
+fn is_number(kind: &DataType) -> bool {
+    kind.is_numeric() || *kind == DataType::Null
+}
+
+fn is_instant(kind: &DataType) -> bool {
+    matches!(kind, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null)
+}
+
+impl MedsFile {
+    fn open(path: PathBuf, subjects: &mut HashSet<i64>) -> Result<Self, LibraryError> {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).map_err(LibraryError::io(&path))?)
+            .map_err(|_| unusable(&path, "it is no parquet file, or a damaged one"))?;
+        let columns = Columns::find(&path, builder.schema())?;
+        let earliest = first_pass(&path, &columns, subjects)?;
+        let mask = ProjectionMask::roots(builder.parquet_schema(), columns.all());
+        let rows = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
+        Ok(MedsFile { name, columns, earliest, rows, at: 0, subject: None, seen: HashMap::new() })
+    }
+
+    /// Adds the rows of a batch to the builder, in the file's order.
+    fn events(
+        &mut self,
+        batch: &RecordBatch,
+        builder: &mut EventsBuilder,
+        refused: &mut BTreeMap<&'static str, u64>,
+    ) -> Result<(), LibraryError> {
+        let cells = Cells::of(batch, &self.columns)?;
+        let context = blake3::Hasher::new_derive_key(IDENTITY);
+        for i in 0..batch.num_rows() {
+            let source = format!("{}#{}", self.name, self.at);
+            self.at += 1;
+            if cells.subject.is_null(i) || cells.code.is_null(i) {
+                *refused.entry(if cells.subject.is_null(i) { "subject_id" } else { "code" }).or_default() += 1;
+                continue;
+            }
+            let subject = cells.subject.value(i);
+            if self.subject != Some(subject) {
+                self.subject = Some(subject);
+                self.seen.clear();
+            }
+            let time = valid(&cells.time, i, TimestampMicrosecondArray::value);
+            let recorded = cells.recorded.as_ref().and_then(|column| valid(column, i, TimestampMicrosecondArray::value));
+            let earliest = self.earliest.get(&subject).copied();
+            let mut event = EventRef {
+                subject: Some(SubjectId(subject)),
+                time,
+                code: cells.code.value(i),
+                numeric_value: cells
+                    .numeric
+                    .as_ref()
+                    .and_then(|column| valid(column, i, Float32Array::value))
+                    .filter(|value| value.is_finite()),
+                text_value: cells.text.as_ref().and_then(|column| column.is_valid(i).then(|| column.value(i))),
+                unit: text(cells.unit.as_ref(), i),
+                concept: text(cells.concept.as_ref(), i),
+                recorded_at: recorded.or(time).or(earliest).unwrap_or(0),
+                op: Op::Assert,
+                event_key: EventKey([0; 16]),
+                encounter_id: text(cells.encounter.as_ref(), i),
+                source: &source,
+            };
+            event.event_key = self.identity(&context, &event);
+            builder.push(&event)?;
+        }
+        Ok(())
+    }
+
+    /// Key of a row: its content and, from the second equal row of the subject on, its number.
+    fn identity(&mut self, context: &blake3::Hasher, event: &EventRef<'_>) -> EventKey {
+        let content = short(&content(context.clone(), event));
+        let count = self.seen.entry(content).or_default();
+        let number = *count;
+        *count += 1;
+        if number == 0 {
+            return EventKey(content);
+        }
+        let mut hasher = context.clone();
+        hasher.update(&content);
+        hasher.update(&number.to_le_bytes());
+        EventKey(short(&hasher.finalize()))
+    }
+}
+
+/// Hash of what a row says. `concept` is left out: a site may map codes anew.
+fn content(mut hasher: blake3::Hasher, event: &EventRef<'_>) -> blake3::Hash {
+    hasher.update(&event.subject.map_or(0, |subject| subject.0).to_le_bytes());
+    hasher.update(&[u8::from(event.time.is_some()), u8::from(event.numeric_value.is_some())]);
+    hasher.update(&event.time.unwrap_or_default().to_le_bytes());
+    hasher.update(&event.numeric_value.unwrap_or_default().to_bits().to_le_bytes());
+    for text in [Some(event.code), event.text_value, event.unit, event.encounter_id] {
+        hasher.update(&text.map_or(u64::MAX, |text| text.len() as u64).to_le_bytes());
+        hasher.update(text.unwrap_or_default().as_bytes());
+    }
+    hasher.finalize()
+}
+
+fn short(hash: &blake3::Hash) -> [u8; 16] {
+    let mut head = [0; 16];
+    head.copy_from_slice(&hash.as_bytes()[..16]);
+    head
+}
+
+/// Reads subjects and times once: the earliest time of every subject, and whether the
+/// rules of MEDS hold.
+fn first_pass(path: &Path, columns: &Columns, subjects: &mut HashSet<i64>) -> Result<HashMap<i64, Micros>, LibraryError> {
+    let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).map_err(LibraryError::io(path))?)?;
+    let mask = ProjectionMask::roots(builder.parquet_schema(), [columns.subject, columns.time]);
+    let mut earliest: HashMap<i64, Micros> = HashMap::new();
+    let mut current = None;
+    let mut row = 0_u64;
+    for batch in builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()? {
+        let batch = batch?;
+        let ids = integers(&named(&batch, "subject_id")?)?;
+        let times = instants(&named(&batch, "time")?)?;
+        for i in 0..batch.num_rows() {
+            if ids.is_valid(i) {
+                let id = ids.value(i);
+                if current != Some(id) {
+                    current = Some(id);
+                    if !subjects.insert(id) {
+                        return Err(unusable(
+                            path,
+                            &format!("a subject comes again in row {row}; sort the data by subject_id and time and keep a subject in one file"),
+                        ));
+                    }
+                }
+                if let Some(time) = valid(&times, i, TimestampMicrosecondArray::value) {
+                    earliest.entry(id).and_modify(|least| *least = time.min(*least)).or_insert(time);
+                }
+            }
+            row += 1;
+        }
+    }
+    Ok(earliest)
+}
+
+/// A batch's columns in the types of the event schema.
+struct Cells {
+    subject: Int64Array,
+    time: TimestampMicrosecondArray,
+    code: StringArray,
+    numeric: Option<Float32Array>,
+    text: Option<LargeStringArray>,
+    unit: Option<StringArray>,
+    concept: Option<StringArray>,
+    encounter: Option<StringArray>,
+    recorded: Option<TimestampMicrosecondArray>,
+}
+
+impl Cells {
+    fn of(batch: &RecordBatch, columns: &Columns) -> Result<Self, LibraryError> {
+        let texts = |present: Option<usize>, name: &str| -> Result<Option<StringArray>, LibraryError> {
+            match present {
+                Some(_) => Ok(Some(strings(&named(batch, name)?)?)),
+                None => Ok(None),
+            }
+        };
+        let numeric = if batch.column_by_name("numeric_value").is_some() { "numeric_value" } else { "value" };
+        Ok(Cells {
+            subject: integers(&named(batch, "subject_id")?)?,
+            time: instants(&named(batch, "time")?)?,
+            code: strings(&named(batch, "code")?)?,
+            numeric: match columns.numeric {
+                Some(_) => Some(to(&named(batch, numeric)?, &DataType::Float32)?.as_primitive::<Float32Type>().clone()),
+                None => None,
+            },
+            text: match columns.text {
+                Some(_) => Some(to(&named(batch, "text_value")?, &DataType::LargeUtf8)?.as_string::<i64>().clone()),
+                None => None,
+            },
+            unit: texts(columns.unit, "unit")?,
+            concept: texts(columns.concept, "concept")?,
+            encounter: texts(columns.encounter, "encounter_id")?,
+            recorded: match columns.recorded {
+                Some(_) => Some(instants(&named(batch, "recorded_at")?)?),
+                None => None,
+            },
+        })
+    }
+}
+
+fn named(batch: &RecordBatch, name: &str) -> Result<ArrayRef, LibraryError> {
+    let missing = || arrow::error::ArrowError::SchemaError(format!("column '{name}' is missing"));
+    Ok(batch.column_by_name(name).cloned().ok_or_else(missing)?)
+}
+
+/// Casts; what does not fit is an error, never a silent null.
+fn to(column: &ArrayRef, kind: &DataType) -> Result<ArrayRef, LibraryError> {
+    Ok(cast_with_options(column, kind, &CastOptions { safe: false, ..CastOptions::default() })?)
+}
+
+fn integers(column: &ArrayRef) -> Result<Int64Array, LibraryError> {
+    Ok(to(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+fn strings(column: &ArrayRef) -> Result<StringArray, LibraryError> {
+    Ok(to(column, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
+/// Microseconds UTC. A zone is only a way to show an instant, so it is dropped, not applied.
+fn instants(column: &ArrayRef) -> Result<TimestampMicrosecondArray, LibraryError> {
+    let zone = match column.data_type() {
+        DataType::Timestamp(_, zone) => zone.clone(),
+        _ => None,
+    };
+    let micros = to(column, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
+    Ok(micros.as_primitive::<TimestampMicrosecondType>().clone())
+}
+
+fn valid<A: Array, T>(column: &A, i: usize, value: fn(&A, usize) -> T) -> Option<T> {
+    column.is_valid(i).then(|| value(column, i))
+}
+
+fn text(column: Option<&StringArray>, i: usize) -> Option<&str> {
+    column.filter(|column| column.is_valid(i)).map(|column| column.value(i))
+}
+
+fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), LibraryError> {
+    for entry in std::fs::read_dir(folder).map_err(LibraryError::io(folder))? {
+        let entry = entry.map_err(LibraryError::io(folder))?;
+        let kind = entry.file_type().map_err(LibraryError::io(entry.path()))?;
+        let path = entry.path();
+        // Links are not followed into folders: they may lead round in a circle.
+        if kind.is_dir() && (depth == 0 || path.ends_with("metadata")) {
+            continue;
+        } else if kind.is_dir() {
+            collect(&path, depth - 1, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "parquet") {
+            files.push(path);
+        }
+    }
+    Ok(())
+}
+
+fn unusable(path: &Path, reason: &str) -> LibraryError {
+    LibraryError::Meds { path: path.to_owned(), reason: reason.to_owned() }
+}

@@ -1,0 +1,323 @@
+//! The tables of the library: their schemas, where they lie, how they are opened and made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{Array, AsArray};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
+use deltalake::DeltaTable;
+use deltalake::kernel::StructType;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
+use deltalake::kernel::transaction::CommitProperties;
+use deltalake::protocol::SaveMode;
+use futures::{StreamExt as _, TryStreamExt as _};
+use url::Url;
+
+use super::{LibraryError, convert};
+use crate::events;
+
+/// Commits between two checkpoints of a table's log.
+pub(super) const CHECKPOINT_EVERY: u64 = 20;
+/// Commits between two clean-ups of a table's log, each of which lists the whole of it.
+pub(super) const CLEAN_EVERY: u64 = 100;
+/// How long the log of a table is kept. Data files are never removed by this.
+const LOG_RETENTION: &str = "interval 2 days";
+/// Application transactions that are looked up at once.
+const LOOK_UPS: usize = 8;
+
+/// A table of the library.
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Table {
+    /// The log of record: the event schema and `partition`, `position`, `row`.
+    Events,
+    /// Every score, from `auscult.scores`.
+    Predictions,
+    /// Every alert, from `auscult.alerts`, without the identifier of the patient.
+    Alerts,
+}
+
+static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| positioned(events::schema().fields().iter().cloned().collect()));
+static PREDICTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    positioned(vec![
+        text("task", false),
+        Arc::new(Field::new("subject", DataType::Int64, false)),
+        text("encounter", true),
+        instant("prediction_time", false),
+        Arc::new(Field::new("risk", DataType::Float64, true)),
+        text("status", false),
+        text("reason", true),
+        text("model_name", true),
+        Arc::new(Field::new("model_version", DataType::Int64, true)),
+        text("source", true),
+    ])
+});
+static ALERTS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    positioned(vec![
+        text("alert_id", false),
+        text("task", false),
+        text("kind", false),
+        text("tier", true),
+        Arc::new(Field::new("subject", DataType::Int64, false)),
+        text("encounter", true),
+        instant("prediction_time", false),
+        instant("published_at", true),
+        Arc::new(Field::new("risk", DataType::Float64, true)),
+        Arc::new(Field::new("threshold", DataType::Float64, true)),
+        text("model_name", true),
+        Arc::new(Field::new("model_version", DataType::Int64, true)),
+        text("model_sha256", true),
+        text("source", true),
+        Arc::new(Field::new("data", DataType::LargeUtf8, false)),
+    ])
+});
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Table; 3] = [Table::Events, Table::Predictions, Table::Alerts];
+
+    /// The name: that of its folder and in queries.
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Events => "events",
+            Table::Predictions => "predictions",
+            Table::Alerts => "alerts",
+        }
+    }
+
+    /// Schema of the rows that go in and come out. The last columns are `partition`
+    /// (int32), `position` (int64, the Kafka offset) and `row` (int32, in the message).
+    pub fn schema(self) -> SchemaRef {
+        Arc::clone(match self {
+            Table::Events => &EVENTS,
+            Table::Predictions => &PREDICTIONS,
+            Table::Alerts => &ALERTS,
+        })
+    }
+
+    /// Columns whose values name a folder: only events are replayed by partition.
+    fn partitioned_by(self) -> &'static [&'static str] {
+        match self {
+            Table::Events => &["partition"],
+            Table::Predictions | Table::Alerts => &[],
+        }
+    }
+
+    fn comment(self) -> &'static str {
+        match self {
+            Table::Events => "the clinical log of record, a superset of the MEDS 0.4 DataSchema",
+            Table::Predictions => "every score that was published",
+            Table::Alerts => "every alert that was published, without the patient's identifier",
+        }
+    }
+
+    /// Application transaction that keeps the archived position of a partition.
+    pub(super) fn application(self, partition: u32) -> String {
+        format!("auscult-{}-{partition}", self.name())
+    }
+
+    /// Application transaction that every rewrite of data files must advance. Delta does not
+    /// see that two rewrites took up the same file, which would double its rows.
+    pub(super) fn rewrite_application(self) -> String {
+        format!("auscult-{}-rewrite", self.name())
+    }
+
+    /// Application transaction that keeps how many partitions were ever archived, so that
+    /// their positions can be found: Delta lists no transactions.
+    pub(super) fn partitions_application(self) -> String {
+        format!("auscult-{}-partitions", self.name())
+    }
+}
+
+fn text(name: &str, nullable: bool) -> Arc<Field> {
+    Arc::new(Field::new(name, DataType::Utf8, nullable))
+}
+
+fn instant(name: &str, nullable: bool) -> Arc<Field> {
+    Arc::new(Field::new(name, DataType::Timestamp(TimeUnit::Microsecond, None), nullable))
+}
+
+fn positioned(mut fields: Vec<Arc<Field>>) -> SchemaRef {
+    fields.push(Arc::new(Field::new("partition", DataType::Int32, false)));
+    fields.push(Arc::new(Field::new("position", DataType::Int64, false)));
+    fields.push(Arc::new(Field::new("row", DataType::Int32, false)));
+    Arc::new(Schema::new(fields))
+}
+
+/// The case library at a URL. Holds no handle: cheap to clone, safe to share.
+#[derive(Clone, Debug)]
+pub struct Library {
+    root: Url,
+}
+
+/// A data file of a table, with what its log entry says of it.
+#[derive(Clone, Debug)]
+pub(super) struct DataFile {
+    /// Path below the table's folder.
+    pub(super) path: String,
+    /// Value of the Delta partition column, where the table has one.
+    pub(super) partition: Option<i64>,
+    /// Size in bytes.
+    pub(super) bytes: u64,
+    /// Rows; `None` where a foreign writer left no statistics.
+    pub(super) rows: Option<u64>,
+    /// Least and greatest position in the file; everything where they are not known.
+    pub(super) positions: (i64, i64),
+}
+
+impl Library {
+    /// The library at `url`, whose folders are made where it is a file URL. The tables are
+    /// made when something is first appended to them.
+    ///
+    /// # Errors
+    /// If a folder cannot be made, the scheme is not supported or what lies there is damaged.
+    pub async fn open(url: &Url) -> Result<Library, LibraryError> {
+        let mut root = url.clone();
+        if !root.path().ends_with('/') {
+            root.set_path(&format!("{}/", root.path()));
+        }
+        let library = Library { root };
+        for table in Table::ALL {
+            make_folder(&library.table_url(table)?)?;
+            library.open_table(table).await?;
+        }
+        Ok(library)
+    }
+
+    /// Where the library lies.
+    pub fn url(&self) -> &Url {
+        &self.root
+    }
+
+    /// Archived position (inclusive Kafka offset) of every partition that has one.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub async fn positions(&self, table: Table) -> Result<BTreeMap<u32, i64>, LibraryError> {
+        let Some(delta) = self.open_table(table).await? else { return Ok(BTreeMap::new()) };
+        let known = application_version(&delta, &table.partitions_application()).await?.unwrap_or(0);
+        let known = u32::try_from(known).unwrap_or(0);
+        positions_of(&delta, table, 0..known).await
+    }
+
+    /// Partitions of the events table that hold rows, ascending.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub async fn partitions(&self) -> Result<Vec<u32>, LibraryError> {
+        let Some(delta) = self.open_table(Table::Events).await? else { return Ok(Vec::new()) };
+        let partitions: BTreeSet<u32> = data_files(&delta, Table::Events)?
+            .iter()
+            .filter_map(|file| file.partition.and_then(|partition| u32::try_from(partition).ok()))
+            .collect();
+        Ok(partitions.into_iter().collect())
+    }
+
+    /// Rows in a table, as its log says.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub async fn rows(&self, table: Table) -> Result<u64, LibraryError> {
+        let Some(delta) = self.open_table(table).await? else { return Ok(0) };
+        Ok(data_files(&delta, table)?.iter().filter_map(|file| file.rows).sum())
+    }
+
+    /// The table as it is now, or `None` where nothing was ever appended.
+    pub(super) async fn open_table(&self, table: Table) -> Result<Option<DeltaTable>, LibraryError> {
+        let delta = DeltaTable::try_from_url(self.table_url(table)?).await?;
+        Ok(delta.version().is_some().then_some(delta))
+    }
+
+    /// The table as it is now; made where nothing was ever appended.
+    pub(super) async fn open_or_make(&self, table: Table) -> Result<DeltaTable, LibraryError> {
+        if let Some(delta) = self.open_table(table).await? {
+            return Ok(delta);
+        }
+        let url = self.table_url(table)?;
+        let schema: StructType = convert::stored_schema(&table.schema()).as_ref().try_into_kernel()?;
+        let settings = [
+            ("delta.checkpointInterval", Some(CHECKPOINT_EVERY.to_string())),
+            ("delta.logRetentionDuration", Some(LOG_RETENTION.to_owned())),
+            // The log's statistics then hold no clinical value, and stay small.
+            ("delta.dataSkippingStatsColumns", Some("position".to_owned())),
+        ];
+        // Without retries: a retry after a lost race would commit a second table definition.
+        let made = DeltaTable::try_from_url(url)
+            .await?
+            .create()
+            .with_table_name(table.name())
+            .with_comment(table.comment())
+            .with_columns(schema.fields().cloned())
+            .with_partition_columns(table.partitioned_by().iter().copied())
+            .with_configuration(settings)
+            .with_save_mode(SaveMode::ErrorIfExists)
+            .with_commit_properties(CommitProperties::default().with_max_retries(0))
+            .await;
+        match made {
+            Ok(delta) => Ok(delta),
+            // Another process may have made it meanwhile; then there is nothing to complain of.
+            Err(error) => self.open_table(table).await?.ok_or_else(|| error.into()),
+        }
+    }
+
+    fn table_url(&self, table: Table) -> Result<Url, LibraryError> {
+        self.root.join(&format!("{}/", table.name())).map_err(|_| LibraryError::Url)
+    }
+}
+
+fn make_folder(url: &Url) -> Result<(), LibraryError> {
+    if url.scheme() != "file" {
+        return Ok(());
+    }
+    let path = url.to_file_path().map_err(|()| LibraryError::Url)?;
+    std::fs::create_dir_all(&path).map_err(LibraryError::io(path))
+}
+
+/// Version of an application transaction in the loaded state of a table.
+pub(super) async fn application_version(delta: &DeltaTable, application: &str) -> Result<Option<i64>, LibraryError> {
+    let log = delta.log_store();
+    Ok(delta.snapshot()?.transaction_version(log.as_ref(), application).await?)
+}
+
+/// Archived positions of some partitions in the loaded state of a table.
+pub(super) async fn positions_of(
+    delta: &DeltaTable,
+    table: Table,
+    partitions: impl IntoIterator<Item = u32>,
+) -> Result<BTreeMap<u32, i64>, LibraryError> {
+    let found: Vec<(u32, Option<i64>)> = futures::stream::iter(partitions)
+        .map(|partition| async move {
+            let version = application_version(delta, &table.application(partition)).await?;
+            Ok::<_, LibraryError>((partition, version))
+        })
+        .buffered(LOOK_UPS)
+        .try_collect()
+        .await?;
+    Ok(found.into_iter().filter_map(|(partition, version)| Some((partition, version?))).collect())
+}
+
+/// The data files in the loaded state of a table.
+pub(super) fn data_files(delta: &DeltaTable, table: Table) -> Result<Vec<DataFile>, LibraryError> {
+    let adds = delta.snapshot()?.add_actions_table(true)?;
+    let numbers = |name: &str| -> Result<Option<_>, LibraryError> {
+        let Some(column) = adds.column_by_name(name) else { return Ok(None) };
+        Ok(Some(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone()))
+    };
+    let missing = || LibraryError::Column { table, column: "path".to_owned() };
+    let paths = cast(adds.column_by_name("path").ok_or_else(missing)?, &DataType::Utf8)?;
+    let paths = paths.as_string::<i32>();
+    let (bytes, rows, partition) = (numbers("size_bytes")?, numbers("num_records")?, numbers("partition.partition")?);
+    let (least, greatest) = (numbers("min.position")?, numbers("max.position")?);
+    let at = |column: &Option<arrow::array::Int64Array>, i: usize| {
+        column.as_ref().filter(|column| column.is_valid(i)).map(|column| column.value(i))
+    };
+    Ok((0..adds.num_rows())
+        .map(|i| DataFile {
+            path: paths.value(i).to_owned(),
+            partition: at(&partition, i),
+            bytes: at(&bytes, i).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
+            rows: at(&rows, i).and_then(|rows| u64::try_from(rows).ok()),
+            positions: (at(&least, i).unwrap_or(i64::MIN), at(&greatest, i).unwrap_or(i64::MAX)),
+        })
+        .collect())
+}

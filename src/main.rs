@@ -1,0 +1,7 @@
+//! Arguments, telemetry, command, exit code. What a command does stands in `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    auscult::cli::main()
+}

@@ -1,0 +1,209 @@
+//! A model with everything it needs to score.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::boosting::Boosted;
+use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
+use super::forest::Forest;
+use super::linear::Linear;
+use super::neural::Network;
+use super::preprocess::Preprocess;
+use super::{Card, Explanation, Family, Link, Model, ModelError};
+
+/// Rows that are preprocessed at a time.
+const BLOCK: usize = 64;
+
+/// Preprocessing, model and card; scores are the same bits wherever they are made.
+#[derive(Debug)]
+pub struct Bundle {
+    /// What it is. The registry sets `version`, whoever evaluates sets `metrics`; changing
+    /// the rest changes what the bundle means.
+    pub card: Card,
+    preprocess: Preprocess,
+    model: Box<dyn Model>,
+}
+
+/// Memory that scoring reuses from call to call.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    columns: Vec<f32>,
+    margins: Vec<f64>,
+}
+
+impl Bundle {
+    /// Puts the parts together, if they fit.
+    pub(super) fn assemble(card: Card, preprocess: Preprocess, model: Box<dyn Model>) -> Result<Bundle, ModelError> {
+        card.check()?;
+        preprocess.check().map_err(|reason| ModelError::corrupt(PREPROCESS, reason))?;
+        // Only boosted trees know what to do with a gap.
+        if preprocess.is_raw() != (card.family == Family::Boosting) {
+            return Err(ModelError::corrupt(PREPROCESS, "it is not of the kind that the family needs"));
+        }
+        if preprocess.features() != card.features.len() {
+            return Err(ModelError::corrupt(PREPROCESS, "it takes another number of features than the card names"));
+        }
+        if preprocess.columns() != model.columns() {
+            return Err(ModelError::corrupt(MODEL, "it takes another number of columns than preprocessing makes"));
+        }
+        Ok(Bundle { card, preprocess, model })
+    }
+
+    /// Alert at `risk >= threshold`.
+    pub fn threshold(&self) -> f64 {
+        self.card.threshold
+    }
+
+    /// Features of a row.
+    pub fn columns(&self) -> usize {
+        self.card.features.len()
+    }
+
+    /// What the model's margin is.
+    pub fn link(&self) -> Link {
+        self.model.link()
+    }
+
+    /// Clears `out` and fills it with the risk of every row of `rows` (row-major raw
+    /// features, `NaN` = missing). A row's risk is the same bits in every batch.
+    ///
+    /// # Errors
+    /// [`ModelError::Columns`] if these are not whole rows.
+    pub fn score(&self, rows: &[f32], out: &mut Vec<f64>) -> Result<(), ModelError> {
+        self.score_with(rows, &mut Scratch::default(), out)
+    }
+
+    /// [`Bundle::score`] with memory of the caller's, for many small batches.
+    ///
+    /// # Errors
+    /// [`ModelError::Columns`] if these are not whole rows.
+    pub fn score_with(&self, rows: &[f32], scratch: &mut Scratch, out: &mut Vec<f64>) -> Result<(), ModelError> {
+        self.margins_into(rows, scratch)?;
+        let (calibration, link) = (self.card.calibration, self.link());
+        out.clear();
+        out.extend(scratch.margins.iter().map(|&margin| calibration.risk(link, margin)));
+        Ok(())
+    }
+
+    /// Why one row (raw features) has its risk.
+    ///
+    /// # Errors
+    /// [`ModelError::Columns`] if it is not one whole row.
+    pub fn explain(&self, row: &[f32]) -> Result<Explanation, ModelError> {
+        if row.len() != self.columns() {
+            return Err(ModelError::Columns { expected: self.columns(), found: row.len() });
+        }
+        let mut scratch = Scratch::default();
+        self.margins_into(row, &mut scratch)?;
+        let mut attribution = self.model.attribute(if self.preprocess.is_raw() { row } else { &scratch.columns });
+        attribution.contributions = self.preprocess.fold(attribution.contributions);
+        // One row was asked for, so there is one margin.
+        let margin = scratch.margins.first().copied().unwrap_or(attribution.base);
+        Ok(Explanation::rescale(attribution, margin, self.card.calibration, self.link()))
+    }
+
+    /// The margins of raw rows.
+    pub(super) fn margins(&self, rows: &[f32]) -> Result<Vec<f64>, ModelError> {
+        let mut scratch = Scratch::default();
+        self.margins_into(rows, &mut scratch)?;
+        Ok(scratch.margins)
+    }
+
+    /// One raw row's contributions in margin space, one a preprocessed column.
+    #[cfg(test)]
+    pub(super) fn attribution(&self, row: &[f32]) -> super::Attribution {
+        let mut columns = Vec::new();
+        self.preprocess.apply(row, &mut columns);
+        self.model.attribute(&columns)
+    }
+
+    fn margins_into(&self, rows: &[f32], scratch: &mut Scratch) -> Result<(), ModelError> {
+        let expected = self.columns();
+        if !rows.len().is_multiple_of(expected) {
+            return Err(ModelError::Columns { expected, found: rows.len() });
+        }
+        scratch.margins.clear();
+        if self.preprocess.is_raw() {
+            self.model.margins(rows, &mut scratch.margins);
+            return Ok(());
+        }
+        for block in rows.chunks(expected * BLOCK) {
+            scratch.columns.clear();
+            for row in block.chunks_exact(expected) {
+                self.preprocess.apply(row, &mut scratch.columns);
+            }
+            self.model.margins(&scratch.columns, &mut scratch.margins);
+        }
+        Ok(())
+    }
+
+    /// The files of the bundle by name, and its sha256; for a registry that is no folder.
+    ///
+    /// # Errors
+    /// [`ModelError::Corrupt`] if the card was edited into something that cannot be read back.
+    pub fn to_files(&self) -> Result<(BTreeMap<String, Vec<u8>>, String), ModelError> {
+        let parts = self.parts()?;
+        let (manifest, hash) = files::seal(&parts)?;
+        let mut out: BTreeMap<String, Vec<u8>> =
+            parts.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect();
+        out.insert(MANIFEST.to_owned(), manifest);
+        Ok((out, hash))
+    }
+
+    /// The bundle of [`Bundle::to_files`]; everything is verified.
+    ///
+    /// # Errors
+    /// As [`Bundle::load`].
+    pub fn from_files(files: &BTreeMap<String, Vec<u8>>) -> Result<Bundle, ModelError> {
+        let fetch = |file: &'static str| files.get(file).cloned().ok_or(ModelError::Missing { file });
+        Bundle::from_parts(&files::open(&fetch(MANIFEST)?, fetch)?)
+    }
+
+    /// Writes the bundle into a folder (made if need be); returns its sha256.
+    ///
+    /// # Errors
+    /// [`ModelError::Io`], or as [`Bundle::to_files`].
+    pub fn save(&self, folder: &Path) -> Result<String, ModelError> {
+        let parts = self.parts()?;
+        let (manifest, hash) = files::seal(&parts)?;
+        files::write(folder, &parts, &manifest)?;
+        Ok(hash)
+    }
+
+    /// Reads the bundle of a folder and verifies all of it.
+    ///
+    /// # Errors
+    /// A missing file, a wrong hash, an unknown format, a file too large, or a content that
+    /// makes no usable model; each says which file.
+    pub fn load(folder: &Path) -> Result<Bundle, ModelError> {
+        let manifest = files::read(folder, MANIFEST)?;
+        Bundle::from_parts(&files::open(&manifest, |name| files::read(folder, name))?)
+    }
+
+    fn parts(&self) -> Result<files::Parts, ModelError> {
+        self.card.check()?;
+        let card = serde_json::to_vec_pretty(&self.card).map_err(|e| ModelError::corrupt(CARD, e))?;
+        let preprocess = serde_json::to_vec(&self.preprocess).map_err(|e| ModelError::corrupt(PREPROCESS, e))?;
+        Ok(BTreeMap::from([(CARD, card), (PREPROCESS, preprocess), (MODEL, self.model.encode()?)]))
+    }
+
+    fn from_parts(parts: &files::Parts) -> Result<Bundle, ModelError> {
+        let part = |file: &'static str| parts.get(file).ok_or(ModelError::Missing { file });
+        let card: Card = serde_json::from_slice(part(CARD)?).map_err(|e| ModelError::corrupt(CARD, e))?;
+        let preprocess: Preprocess =
+            serde_json::from_slice(part(PREPROCESS)?).map_err(|e| ModelError::corrupt(PREPROCESS, e))?;
+        // Before the model, which may index by what these say.
+        card.check()?;
+        let bytes = part(MODEL)?;
+        let model: Box<dyn Model> = match card.family {
+            Family::Logistic => Box::new(Linear::decode(bytes)?),
+            Family::Forest => Box::new(Forest::decode(bytes)?),
+            Family::Boosting => Box::new(
+                Boosted::decode(bytes.clone(), card.features.len())
+                    .map_err(|reason| ModelError::corrupt(MODEL, reason))?,
+            ),
+            Family::Mlp => Box::new(Network::decode(bytes)?),
+        };
+        Bundle::assemble(card, preprocess, model)
+    }
+}

@@ -1,0 +1,94 @@
+//! Why a row has its risk.
+
+use serde::Serialize;
+
+use super::calibration::{Calibration, Link};
+
+/// Contributions in margin space, one a preprocessed column: `base + Σ = margin`.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Attribution {
+    /// The margin of the average training row.
+    pub base: f64,
+    /// What each column adds.
+    pub contributions: Vec<f64>,
+}
+
+/// Contributions in probability space, one a feature: `base + Σ = risk` (invariant 10).
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Explanation {
+    /// The risk of the average training row.
+    pub base: f64,
+    /// The risk of this row, the same bits as [`super::Bundle::score`] gives.
+    pub risk: f64,
+    /// What each feature adds to or takes from the base, in the order of the card's features.
+    pub contributions: Vec<f64>,
+}
+
+/// Below this difference of margins the calibration is taken as straight.
+const SAME_MARGIN: f64 = 1e-9;
+
+impl Explanation {
+    /// Carries margin contributions (already one a feature) over into probability space.
+    ///
+    /// The rescale rule of DeepLIFT (Shrikumar et al. 2017): the calibration is one more
+    /// layer with one input, so each contribution is multiplied by the change of the risk
+    /// over the change of the margin; where there is no change, by the local derivative.
+    /// What rounding leaves over (about 1e-15) goes to the largest contribution, which it
+    /// changes least; the base stays the same for every row.
+    pub(super) fn rescale(attribution: Attribution, margin: f64, calibration: Calibration, link: Link) -> Explanation {
+        let Attribution { base: base_margin, mut contributions } = attribution;
+        let base = calibration.risk(link, base_margin);
+        let risk = calibration.risk(link, margin);
+        let factor = if (margin - base_margin).abs() > SAME_MARGIN {
+            (risk - base) / (margin - base_margin)
+        } else {
+            calibration.slope_at(link, margin)
+        };
+        for contribution in &mut contributions {
+            *contribution *= factor;
+        }
+        // Adding the rest changes the rounding of the sum itself; twice settles it.
+        for _ in 0..2 {
+            let rest = risk - contributions.iter().fold(base, |sum, contribution| sum + contribution);
+            if let Some(largest) = contributions.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
+                *largest += rest;
+            }
+        }
+        Explanation { base, risk, contributions }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn adds_up_in_probability_space(
+            base in -6.0f64..6.0,
+            parts in prop::collection::vec(-2.0f64..2.0, 1..40),
+            slope in 0.1f64..3.0,
+            intercept in -3.0f64..3.0,
+        ) {
+            let margin = parts.iter().fold(base, |sum, part| sum + part);
+            let attribution = Attribution { base, contributions: parts.clone() };
+            let calibration = Calibration::Platt { slope, intercept };
+            let explanation = Explanation::rescale(attribution, margin, calibration, Link::LogOdds);
+            let sum = explanation.base + explanation.contributions.iter().sum::<f64>();
+            prop_assert!((sum - explanation.risk).abs() < 1e-12);
+            for (part, contribution) in parts.iter().zip(&explanation.contributions) {
+                prop_assert!(part * contribution >= -1e-12, "a contribution turned its sign");
+            }
+        }
+    }
+
+    #[test]
+    fn parts_that_cancel_out_are_still_told() {
+        let attribution = Attribution { base: 0.0, contributions: vec![1.0, -1.0] };
+        let explanation = Explanation::rescale(attribution, 0.0, Calibration::Identity, Link::LogOdds);
+        assert_eq!(explanation.contributions, vec![0.25, -0.25]);
+        assert_eq!(explanation.base, explanation.risk);
+    }
+}

@@ -1,0 +1,186 @@
+//! Fitting: from labelled rows to a bundle.
+
+use std::collections::BTreeMap;
+
+use super::boosting::{self, Boosted};
+use super::calibration::best_threshold;
+use super::card::check_features;
+use super::forest::Forest;
+use super::linear::Linear;
+use super::neural::Network;
+use super::preprocess::Preprocess;
+use super::{Bundle, Calibration, Card, Counts, FORMAT, Family, Hyper, Matrix, Model, ModelError};
+
+/// What to fit.
+#[derive(Clone, Debug)]
+pub struct FitSpec {
+    /// Kind of model.
+    pub family: Family,
+    /// Seed of everything random; the same seed, rows and library versions give the same
+    /// model (a perceptron's only on the same number of cores).
+    pub seed: u64,
+    /// Hyperparameters.
+    pub params: Hyper,
+    /// Name of the model.
+    pub name: String,
+    /// Names of the columns, in order.
+    pub features: Vec<String>,
+    /// Hash of the feature specification.
+    pub spec_hash: String,
+    /// Now, microseconds UTC: this room has no clock.
+    pub created_at: i64,
+    /// Whose each training row is, so that early stopping judges on other subjects than it
+    /// fits on; none: each row counts as a subject.
+    pub groups: Option<Vec<i64>>,
+}
+
+impl FitSpec {
+    /// A fit with default hyperparameters, seed 0, no groups and time 0.
+    pub fn new(
+        family: Family,
+        name: impl Into<String>,
+        features: Vec<String>,
+        spec_hash: impl Into<String>,
+    ) -> FitSpec {
+        FitSpec {
+            family,
+            seed: 0,
+            params: Hyper::default(),
+            name: name.into(),
+            features,
+            spec_hash: spec_hash.into(),
+            created_at: 0,
+            groups: None,
+        }
+    }
+}
+
+impl Bundle {
+    /// Fits preprocessing and model on `train`; calibration (Platt) and threshold (the best
+    /// min(sensitivity, positive predictive value)) on `tuning`, rows of other subjects.
+    ///
+    /// # Errors
+    /// Empty matrices, labels of one outcome only, lengths that differ, infinite values,
+    /// hyperparameters out of range, or a fit that does not succeed.
+    pub fn fit(
+        spec: FitSpec,
+        train: &Matrix,
+        labels: &[bool],
+        tuning: &Matrix,
+        tuning_labels: &[bool],
+    ) -> Result<Bundle, ModelError> {
+        spec.params.check(spec.family)?;
+        check_features(&spec.features)?;
+        check_rows("training", &spec.features, train, labels)?;
+        check_rows("tuning", &spec.features, tuning, tuning_labels)?;
+        let groups = spec.groups.as_deref();
+        if let Some(found) = groups.map(<[i64]>::len).filter(|&found| found != train.rows()) {
+            return Err(ModelError::Lengths { part: "training", what: "groups", rows: train.rows(), found });
+        }
+
+        let preprocess = Preprocess::fit(spec.family, train);
+        let prepared = (!preprocess.is_raw()).then(|| preprocess.apply_all(train));
+        let x = prepared.as_ref().unwrap_or(train);
+        let mut found = BTreeMap::new();
+        let model: Box<dyn Model> = match spec.family {
+            Family::Logistic => Box::new(Linear::fit(&spec.params.logistic, x, labels)?),
+            Family::Forest => Box::new(Forest::fit(&spec.params.forest, spec.seed, x, labels)?),
+            Family::Boosting => {
+                let (model, rounds) = Boosted::fit(&spec.params.boosting, spec.seed, x, labels, groups)?;
+                found.insert("rounds".to_owned(), rounds as f64);
+                Box::new(model)
+            }
+            Family::Mlp => {
+                let (model, epochs) = Network::fit(&spec.params.mlp, spec.seed, x, labels, groups)?;
+                found.insert("epochs".to_owned(), epochs as f64);
+                Box::new(model)
+            }
+        };
+
+        let card = Card {
+            format: FORMAT,
+            name: spec.name,
+            version: 0,
+            family: spec.family,
+            features: spec.features,
+            spec_hash: spec.spec_hash,
+            created_at: spec.created_at,
+            trained_on: Counts::of(labels),
+            tuned_on: Counts::of(tuning_labels),
+            metrics: BTreeMap::new(),
+            found,
+            threshold: 0.5,
+            calibration: Calibration::Identity,
+            params: spec.params,
+            seed: spec.seed,
+        };
+        let mut bundle = Bundle::assemble(card, preprocess, model)?;
+        let margins = bundle.margins(tuning.values())?;
+        bundle.card.calibration = Calibration::platt(bundle.link(), &margins, tuning_labels);
+        let mut risks = Vec::new();
+        bundle.score(tuning.values(), &mut risks)?;
+        bundle.card.threshold = best_threshold(&risks, tuning_labels);
+        Ok(bundle)
+    }
+
+    /// Takes in a model that XGBoost saved as JSON: a binary classifier over numeric
+    /// features, scored as it is (no calibration), alerting at `threshold`.
+    ///
+    /// # Errors
+    /// [`ModelError::Import`] if it is no such model or names other features.
+    pub fn import_xgboost(
+        json: &[u8],
+        name: impl Into<String>,
+        features: Vec<String>,
+        spec_hash: impl Into<String>,
+        threshold: f64,
+        created_at: i64,
+    ) -> Result<Bundle, ModelError> {
+        let problem = |reason: String| ModelError::Import { reason };
+        check_features(&features)?;
+        let named = boosting::feature_names(json).map_err(problem)?;
+        if !named.is_empty() && named != features {
+            return Err(problem("its feature names are not those of the feature set, or in another order".to_owned()));
+        }
+        let model = Boosted::decode(json.to_vec(), features.len()).map_err(problem)?;
+        let card = Card {
+            format: FORMAT,
+            name: name.into(),
+            version: 0,
+            family: Family::Boosting,
+            features,
+            spec_hash: spec_hash.into(),
+            created_at,
+            trained_on: Counts::default(),
+            tuned_on: Counts::default(),
+            metrics: BTreeMap::new(),
+            found: BTreeMap::new(),
+            threshold,
+            calibration: Calibration::Identity,
+            params: Hyper::default(),
+            seed: 0,
+        };
+        let features = model.columns();
+        Bundle::assemble(card, Preprocess::Raw { features }, Box::new(model))
+    }
+}
+
+/// Refuses rows that nothing can be learned from.
+fn check_rows(part: &'static str, features: &[String], x: &Matrix, labels: &[bool]) -> Result<(), ModelError> {
+    if x.columns() != features.len() {
+        return Err(ModelError::Columns { expected: features.len(), found: x.columns() });
+    }
+    if x.rows() == 0 {
+        return Err(ModelError::Empty { part, what: "rows" });
+    }
+    if x.rows() != labels.len() {
+        return Err(ModelError::Lengths { part, what: "labels", rows: x.rows(), found: labels.len() });
+    }
+    if labels.iter().all(|&label| label == labels[0]) {
+        return Err(ModelError::OneClass { part, label: labels[0] });
+    }
+    match x.values().iter().position(|value| value.is_infinite()) {
+        Some(at) => Err(ModelError::Infinite { part, feature: features[at % features.len()].clone() }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,113 @@
+//! Risk models: a matrix of features in, a calibrated probability and its reasons out.
+//!
+//! A [`Bundle`] is everything that scoring needs: preprocessing, model, calibration,
+//! threshold and the [`Card`] that says where they come from. It promises:
+//!
+//! - the risk of a row is the same bits whether it is scored alone or in a batch, before
+//!   a save or after a load (invariant 6 rests on it): every row takes one code path, and
+//!   no sum depends on how many rows there are;
+//! - an explanation is in probability space and adds up to the risk (invariant 10);
+//! - a folder that somebody damaged or forged is refused with a reason.
+//!
+//! Libraries fit (smartcore, hessboost, burn); the fitted numbers are then taken out and
+//! scored by our own plain code, so that no library's version changes a score. The room
+//! does no I/O except the bundle's own files, and knows no clock, no Kafka, no patient:
+//! its errors name features and files, never a value.
+
+mod boosting;
+mod bundle;
+mod calibration;
+mod card;
+mod error;
+mod explain;
+mod files;
+mod fit;
+mod forest;
+mod hyper;
+mod linear;
+mod matrix;
+mod neural;
+mod preprocess;
+mod random;
+mod trees;
+mod treeshap;
+
+#[cfg(test)]
+mod tests;
+
+pub use bundle::{Bundle, Scratch};
+pub use calibration::{Calibration, Link};
+pub use card::{Card, Counts, FORMAT};
+pub use error::ModelError;
+pub use explain::{Attribution, Explanation};
+pub use fit::FitSpec;
+pub use hyper::{BoostingHyper, ForestHyper, Hyper, LogisticHyper, MlpHyper};
+pub use matrix::Matrix;
+
+use std::fmt::Debug;
+
+use serde::{Deserialize, Serialize};
+
+/// A kind of model.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Logistic regression with an L2 penalty.
+    Logistic,
+    /// Random forest on 0/1, whose mean leaf is a probability.
+    Forest,
+    /// Gradient boosted trees.
+    Boosting,
+    /// A small multilayer perceptron.
+    Mlp,
+}
+
+impl Family {
+    /// Every family, the simplest first.
+    pub const ALL: [Family; 4] = [Family::Logistic, Family::Forest, Family::Boosting, Family::Mlp];
+
+    /// The word used in task files, cards and commands.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Family::Logistic => "logistic",
+            Family::Forest => "forest",
+            Family::Boosting => "boosting",
+            Family::Mlp => "mlp",
+        }
+    }
+
+    /// The family of a word, `None` if there is none of that name.
+    pub fn parse(word: &str) -> Option<Family> {
+        Family::ALL.into_iter().find(|family| family.as_str() == word)
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A fitted model over preprocessed columns.
+///
+/// Works in margin space: log-odds, or for a forest its probability (see [`Link`]).
+pub trait Model: Send + Sync + Debug {
+    /// Columns of a row, after preprocessing.
+    fn columns(&self) -> usize;
+
+    /// What the margin is.
+    fn link(&self) -> Link;
+
+    /// Appends one margin per row of `rows` (row-major, whole rows of [`Model::columns`]).
+    /// A row's margin does not depend on the rows beside it.
+    fn margins(&self, rows: &[f32], out: &mut Vec<f64>);
+
+    /// Why one row has its margin: base plus contributions equal it, up to rounding.
+    fn attribute(&self, row: &[f32]) -> Attribution;
+
+    /// The model as the bytes of a bundle's `model.json`.
+    ///
+    /// # Errors
+    /// [`ModelError::Corrupt`] if a fitted number cannot be written (not finite).
+    fn encode(&self) -> Result<Vec<u8>, ModelError>;
+}

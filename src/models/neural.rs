@@ -1,0 +1,365 @@
+//! A multilayer perceptron: fitted by burn, scored by our own forward pass.
+//!
+//! burn is used in [`train`] alone. After fitting, the weights are taken out, so that
+//! scores do not depend on a backend, and a saved model gives the same bits.
+
+use burn::module::{Module, Param};
+use burn::nn::Linear as Dense;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{AdamConfig, GradientsParams};
+use burn::tensor::activation::{relu, softplus};
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::{Deserialize, Serialize};
+
+use super::error::guarded;
+use super::files::MODEL;
+use super::linear::means;
+use super::random::{Parts, Random};
+use super::{Attribution, Family, Link, Matrix, MlpHyper, Model, ModelError};
+
+/// Most weights of a network.
+const MAX_WEIGHTS: usize = 1 << 26;
+
+/// A layer: `out = weights^T in + bias`; weights stand input by input.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Layer {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+}
+
+/// A fitted network; ReLU between the layers, a logit at the end.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Network {
+    columns: usize,
+    layers: Vec<Layer>,
+    /// The mean training row, from which explanations start.
+    baseline: Vec<f32>,
+}
+
+impl Network {
+    /// Fits on preprocessed rows: Adam on the log loss, until the log loss of the held-back
+    /// subjects has not improved for a while; the best weights are kept. Returns the epoch
+    /// they come from.
+    ///
+    /// # Errors
+    /// [`ModelError::Fit`] if burn fails or the weights run away.
+    pub(super) fn fit(
+        hyper: &MlpHyper,
+        seed: u64,
+        x: &Matrix,
+        labels: &[bool],
+        groups: Option<&[i64]>,
+    ) -> Result<(Network, usize), ModelError> {
+        guarded(Family::Mlp, || {
+            let parts = Parts::new(labels, groups, hyper.validation, seed);
+            // With too few outcomes to judge by, all rows are fitted, and watched.
+            let (kept, watched) = if parts.can_judge(labels, 5) {
+                (parts.kept, parts.held)
+            } else {
+                ((0..x.rows()).collect(), (0..x.rows()).collect())
+            };
+            train(hyper, seed, x, labels, kept, &watched)
+        })
+    }
+
+    /// Reads what [`Model::encode`] wrote.
+    ///
+    /// # Errors
+    /// [`ModelError::Corrupt`] if it is no usable network.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Network, ModelError> {
+        let network: Network = serde_json::from_slice(bytes).map_err(|e| ModelError::corrupt(MODEL, e))?;
+        network.check().map_err(|reason| ModelError::corrupt(MODEL, reason))?;
+        Ok(network)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut width = self.columns;
+        let mut total = 0usize;
+        for layer in &self.layers {
+            if width == 0 || layer.bias.is_empty() || width.checked_mul(layer.bias.len()) != Some(layer.weights.len()) {
+                return Err("the layers do not fit together".to_owned());
+            }
+            total = total.saturating_add(layer.weights.len());
+            width = layer.bias.len();
+        }
+        if self.layers.is_empty() || width != 1 || self.baseline.len() != self.columns || total > MAX_WEIGHTS {
+            return Err("the network does not lead from its columns to one logit".to_owned());
+        }
+        let mut numbers = self.layers.iter().flat_map(|layer| layer.weights.iter().chain(&layer.bias));
+        if !numbers.all(|x| x.is_finite()) || !self.baseline.iter().all(|x| x.is_finite()) {
+            return Err("a weight is not finite".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The inputs of every layer and, last, the logit, for one row.
+    fn forward(&self, row: &[f32], states: &mut Vec<Vec<f64>>) {
+        states.resize(self.layers.len() + 1, Vec::new());
+        states[0].clear();
+        states[0].extend(row.iter().map(|&value| f64::from(value)));
+        for (index, layer) in self.layers.iter().enumerate() {
+            let (before, after) = states.split_at_mut(index + 1);
+            layer.apply(&before[index], &mut after[0]);
+            if index + 1 < self.layers.len() {
+                for value in &mut after[0] {
+                    *value = value.max(0.0);
+                }
+            }
+        }
+    }
+}
+
+impl Layer {
+    /// Sums in f64 in the order of the inputs: one row's result never depends on another.
+    fn apply(&self, input: &[f64], out: &mut Vec<f64>) {
+        out.clear();
+        out.extend(self.bias.iter().map(|&bias| f64::from(bias)));
+        for (value, weights) in input.iter().zip(self.weights.chunks_exact(self.bias.len())) {
+            for (sum, &weight) in out.iter_mut().zip(weights) {
+                *sum += value * f64::from(weight);
+            }
+        }
+    }
+}
+
+impl Model for Network {
+    fn columns(&self) -> usize {
+        self.columns
+    }
+
+    fn link(&self) -> Link {
+        Link::LogOdds
+    }
+
+    fn margins(&self, rows: &[f32], out: &mut Vec<f64>) {
+        let mut states = Vec::new();
+        for row in rows.chunks_exact(self.columns) {
+            self.forward(row, &mut states);
+            out.push(states[self.layers.len()][0]);
+        }
+    }
+
+    /// DeepLIFT with the rescale rule (Shrikumar et al. 2017) against the mean training row:
+    /// a ReLU passes on the change of its output over the change of its input. For ReLU
+    /// networks this is complete: the contributions add up to the difference exactly.
+    fn attribute(&self, row: &[f32]) -> Attribution {
+        let (mut here, mut there) = (Vec::new(), Vec::new());
+        self.forward(row, &mut here);
+        self.forward(&self.baseline, &mut there);
+        let mut multipliers = vec![1.0];
+        for (index, layer) in self.layers.iter().enumerate().rev() {
+            if index + 1 < self.layers.len() {
+                let (mut z, mut base) = (Vec::new(), Vec::new());
+                layer.apply(&here[index], &mut z);
+                layer.apply(&there[index], &mut base);
+                for ((multiplier, z), base) in multipliers.iter_mut().zip(z).zip(base) {
+                    *multiplier *= relu_multiplier(z, base);
+                }
+            }
+            multipliers = layer
+                .weights
+                .chunks_exact(layer.bias.len())
+                .map(|weights| weights.iter().zip(&multipliers).map(|(&weight, m)| f64::from(weight) * m).sum())
+                .collect();
+        }
+        let contributions = multipliers
+            .iter()
+            .zip(row.iter().zip(&self.baseline))
+            .map(|(multiplier, (&value, &base))| multiplier * (f64::from(value) - f64::from(base)))
+            .collect();
+        Attribution { base: there[self.layers.len()][0], contributions }
+    }
+
+    fn encode(&self) -> Result<Vec<u8>, ModelError> {
+        serde_json::to_vec(self).map_err(|e| ModelError::corrupt(MODEL, e))
+    }
+}
+
+/// Change of a ReLU's output over the change of its input; its slope where nothing changes.
+fn relu_multiplier(z: f64, base: f64) -> f64 {
+    if (z - base).abs() > 1e-10 { (z.max(0.0) - base.max(0.0)) / (z - base) } else { f64::from(u8::from(z > 0.0)) }
+}
+
+/// The network as burn trains it.
+#[derive(Module, Debug)]
+struct Net {
+    layers: Vec<Dense>,
+}
+
+impl Net {
+    /// Starts as PyTorch's linear layers do, uniform within `1 / sqrt(inputs)`, from our
+    /// own random numbers: burn's seed is global to the process.
+    fn new(widths: &[usize], random: &mut Random, device: &Device) -> Net {
+        let layers = widths
+            .windows(2)
+            .map(|pair| {
+                let bound = 1.0 / (pair[0] as f64).sqrt();
+                let mut draw =
+                    |count: usize| (0..count).map(|_| ((random.unit() * 2.0 - 1.0) * bound) as f32).collect::<Vec<_>>();
+                Dense {
+                    weight: Param::from_data(TensorData::new(draw(pair[0] * pair[1]), [pair[0], pair[1]]), device),
+                    bias: Some(Param::from_data(TensorData::new(draw(pair[1]), [pair[1]]), device)),
+                }
+            })
+            .collect();
+        Net { layers }
+    }
+
+    fn forward(&self, mut x: Tensor<2>) -> Tensor<2> {
+        for (index, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(x);
+            if index + 1 < self.layers.len() {
+                x = relu(x);
+            }
+        }
+        x
+    }
+
+    /// The weights, out of burn's hands.
+    fn take_out(&self) -> Result<Vec<Layer>, ModelError> {
+        let problem = |e: burn::tensor::TensorReadError| ModelError::fit(Family::Mlp, format!("{e:?}"));
+        self.layers
+            .iter()
+            .map(|layer| {
+                let weights = layer.weight.val().try_into_vec_as::<f32>().map_err(problem)?;
+                let bias = match &layer.bias {
+                    Some(bias) => bias.val().try_into_vec_as::<f32>().map_err(problem)?,
+                    None => vec![0.0; weights.len() / layer.weight.val().dims()[0].max(1)],
+                };
+                Ok(Layer { weights, bias })
+            })
+            .collect()
+    }
+}
+
+/// The training loop; see [`Network::fit`].
+fn train(
+    hyper: &MlpHyper,
+    seed: u64,
+    x: &Matrix,
+    labels: &[bool],
+    mut kept: Vec<usize>,
+    watched: &[usize],
+) -> Result<(Network, usize), ModelError> {
+    let device = Device::flex().autodiff();
+    let mut random = Random::new(seed);
+    let widths: Vec<usize> = [x.columns()].into_iter().chain(hyper.hidden.iter().copied()).chain([1]).collect();
+    let mut net = Net::new(&widths, &mut random, &device);
+    let decay = (hyper.decay > 0.0).then(|| WeightDecayConfig::new(hyper.decay as f32));
+    let mut optimizer = AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay).init();
+
+    let baseline: Vec<f32> = means(x).into_iter().map(|mean| mean as f32).collect();
+    let mut network = Network { columns: x.columns(), layers: net.take_out()?, baseline };
+    let mut best = (f64::INFINITY, network.clone(), 0);
+    for epoch in 1..=hyper.epochs {
+        random.shuffle(&mut kept);
+        for batch in kept.chunks(hyper.batch) {
+            let rows: Vec<f32> = batch.iter().flat_map(|&row| x.row(row).iter().copied()).collect();
+            let targets: Vec<f32> = batch.iter().map(|&row| f32::from(u8::from(labels[row]))).collect();
+            let rows = Tensor::<2>::from_data(TensorData::new(rows, [batch.len(), x.columns()]), &device);
+            let targets = Tensor::<2>::from_data(TensorData::new(targets, [batch.len(), 1]), &device);
+            let logits = net.forward(rows);
+            // Cross entropy of logits: log(1 + e^z) - y z.
+            let loss = (softplus(logits.clone(), 1.0) - logits * targets).mean();
+            let gradients = GradientsParams::from_grads(loss.backward(), &net);
+            net = optimizer.step(hyper.rate, net, gradients);
+        }
+        network.layers = net.take_out()?;
+        let loss = log_loss(&network, x, labels, watched);
+        if loss < best.0 {
+            best = (loss, network.clone(), epoch);
+        } else if epoch - best.2 >= hyper.patience {
+            break;
+        }
+    }
+    let (loss, network, epoch) = best;
+    if !loss.is_finite() {
+        return Err(ModelError::fit(Family::Mlp, "the loss is not finite from the start; lower mlp.rate"));
+    }
+    network.check().map_err(|reason| ModelError::fit(Family::Mlp, reason))?;
+    Ok((network, epoch))
+}
+
+/// Mean log loss over some rows.
+fn log_loss(network: &Network, x: &Matrix, labels: &[bool], rows: &[usize]) -> f64 {
+    let mut margins = Vec::with_capacity(rows.len());
+    for &row in rows {
+        network.margins(x.row(row), &mut margins);
+    }
+    let losses =
+        margins.iter().zip(rows).map(|(&z, &row)| super::calibration::softplus(z) - if labels[row] { z } else { 0.0 });
+    losses.sum::<f64>() / rows.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn random_network(random: &mut Random, widths: &[usize]) -> Network {
+        let net = Net::new(widths, random, &Device::flex());
+        let baseline = (0..widths[0]).map(|_| random.unit() as f32 - 0.5).collect();
+        Network { columns: widths[0], layers: net.take_out().unwrap(), baseline }
+    }
+
+    #[test]
+    fn our_forward_pass_is_burns() {
+        let mut random = Random::new(2);
+        let device = Device::flex();
+        let net = Net::new(&[9, 16, 8, 1], &mut random, &device);
+        let network = Network { columns: 9, layers: net.take_out().unwrap(), baseline: vec![0.0; 9] };
+        network.check().unwrap();
+        let rows: Vec<f32> = (0..9 * 50).map(|_| random.unit() as f32 * 4.0 - 2.0).collect();
+        let theirs = net.forward(Tensor::from_data(TensorData::new(rows.clone(), [50, 9]), &device));
+        let theirs = theirs.try_into_vec_as::<f32>().unwrap();
+        let mut ours = Vec::new();
+        network.margins(&rows, &mut ours);
+        for (ours, theirs) in ours.iter().zip(theirs) {
+            assert!((ours - f64::from(theirs)).abs() < 1e-5);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn deeplift_is_complete(seed: u64) {
+            let mut random = Random::new(seed);
+            let network = random_network(&mut random, &[6, 12, 7, 1]);
+            let row: Vec<f32> = (0..6).map(|_| random.unit() as f32 * 6.0 - 3.0).collect();
+            let mut margin = Vec::new();
+            network.margins(&row, &mut margin);
+            let Attribution { base, contributions } = network.attribute(&row);
+            prop_assert!((base + contributions.iter().sum::<f64>() - margin[0]).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn a_column_like_its_mean_contributes_nothing() {
+        let mut random = Random::new(8);
+        let network = random_network(&mut random, &[4, 5, 1]);
+        let mut row = network.baseline.clone();
+        row[2] += 1.0;
+        let contributions = network.attribute(&row).contributions;
+        assert_eq!([contributions[0], contributions[1], contributions[3]], [0.0; 3]);
+    }
+
+    #[test]
+    fn a_damaged_network_is_refused() {
+        for bytes in [
+            &br#"{"columns":1,"layers":[],"baseline":[0.0]}"#[..],
+            br#"{"columns":2,"layers":[{"weights":[1.0],"bias":[0.0]}],"baseline":[0.0,0.0]}"#,
+            br#"{"columns":1,"layers":[{"weights":[1.0,1.0],"bias":[0.0,0.0]}],"baseline":[0.0]}"#,
+            br#"{"columns":1,"layers":[{"weights":[1.0],"bias":[0.0]}],"baseline":[]}"#,
+            br#"{"columns":1,"layers":[{"weights":[1e39],"bias":[0.0]}],"baseline":[0.0]}"#,
+            br#"{"columns":0,"layers":[{"weights":[],"bias":[0.0]}],"baseline":[]}"#,
+        ] {
+            assert!(
+                matches!(Network::decode(bytes), Err(ModelError::Corrupt { .. })),
+                "{}",
+                String::from_utf8_lossy(bytes)
+            );
+        }
+    }
+}

@@ -1,0 +1,323 @@
+//! A batch of records through decode, pseudonyms and plan.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::ops::Range;
+
+use arrow::array::RecordBatch;
+use foldhash::quality::RandomState;
+
+use super::assemble::{self, Ending};
+use super::concepts::{Concept, Concepts};
+use super::facts::{self, FactRows, Source};
+use super::identities::{Identities, Identity};
+use super::plan::{Plan, PlanError, Ruled};
+use super::units::Units;
+use super::{Drop, NormalizeError, Normalized, Outcome, Record, Watermark, systems};
+use crate::decode::{self, Fact, Reason, Reject};
+use crate::events::{EventsBuilder, Micros, PREDICTION, Pseudonyms, SubjectId, TICK, TOKEN};
+use crate::settings::Problem;
+
+/// Codes that only auscult itself writes.
+const RESERVED: [&str; 3] = [TICK, TOKEN, PREDICTION];
+
+/// Makes events of records, batch by batch. It remembers whose tokens it has given, so after
+/// a batch that was not committed it is to be made anew.
+pub struct Normalizer {
+    plan: Plan,
+    units: Units,
+    identities: Identities,
+    codes: Codes,
+    record_bytes: usize,
+}
+
+impl fmt::Debug for Normalizer {
+    /// Never what it remembers or learnt, which came with records.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (units, identities) = (&self.units, &self.identities);
+        f.debug_struct("Normalizer").field("units", units).field("identities", identities).finish_non_exhaustive()
+    }
+}
+
+/// What the codes of the log mean.
+pub(super) struct Codes {
+    by_code: HashMap<String, usize, RandomState>,
+    concepts: Vec<Concept>,
+}
+
+impl Codes {
+    /// The concept of a code.
+    pub(super) fn concept(&self, code: &str) -> Option<&Concept> {
+        self.by_code.get(code).map(|i| &self.concepts[*i])
+    }
+}
+
+/// The records of a batch, decoded.
+struct Decoded<'a> {
+    facts: Vec<Fact<'a>>,
+    /// Facts of each record, none for one that is dead or empty.
+    ranges: Vec<Range<usize>>,
+    unread: BTreeMap<&'static str, u64>,
+}
+
+/// A raw partition of the batch.
+struct Place<'a> {
+    topic: &'a str,
+    partition: i32,
+    prefix: String,
+    recorded: Option<Micros>,
+}
+
+/// A token at the head of the batch.
+pub(super) struct Token<'a> {
+    /// Whose it is.
+    pub(super) subject: SubjectId,
+    /// Who gave the identifier.
+    pub(super) assigner: &'a str,
+    /// The identifier.
+    pub(super) patient: &'a str,
+}
+
+impl Normalizer {
+    /// Plans the site's rules. `sql_file` names them in problems; records longer than
+    /// `record_bytes` become dead letters.
+    ///
+    /// # Errors
+    /// Every problem of the SQL.
+    pub fn new(
+        concepts: &Concepts,
+        sql_file: &str,
+        sql: &str,
+        pseudonyms: Pseudonyms,
+        record_bytes: usize,
+    ) -> Result<Self, Vec<Problem>> {
+        let refused = |error: arrow::error::ArrowError| {
+            vec![Problem::new("concepts.csv", "table", error.to_string(), "report this, it is a bug")]
+        };
+        let mut units = Units::new(concepts);
+        let table = units.table().map_err(refused)?.unwrap_or_else(|| RecordBatch::new_empty(Units::schema()));
+        let plan = Plan::new(sql_file, sql, concepts.table().map_err(refused)?, table)?;
+        let by_code = concepts.by_code().map(|(code, concept)| (code.to_owned(), concept)).collect();
+        Ok(Normalizer {
+            plan,
+            units,
+            identities: Identities::new(pseudonyms),
+            codes: Codes { by_code, concepts: concepts.concepts().to_vec() },
+            record_bytes,
+        })
+    }
+
+    /// Makes events of `records`.
+    ///
+    /// # Errors
+    /// If the SQL fails for another reason than the value of a record, or gives what cannot be an
+    /// event; the Normalizer is then to be made anew.
+    pub fn run(&mut self, records: &[Record<'_>]) -> Result<Normalized, NormalizeError> {
+        let (decoded, mut endings) = self.decode(records);
+        u32::try_from(decoded.facts.len()).map_err(|_| NormalizeError::Size)?;
+        let (rows, tokens, watermarks) = self.rows(records, &decoded)?;
+        let (events, counts) = if decoded.facts.is_empty() {
+            (EventsBuilder::new().finish()?, assemble::Counts::default())
+        } else {
+            self.learn_units(&decoded.facts)?;
+            let facts = rows.slice(tokens.len(), decoded.facts.len());
+            let ruled = self.rule(&facts, &decoded.ranges, &mut endings)?;
+            let parts = assemble::Parts {
+                rows: &rows,
+                tokens: &tokens,
+                facts: &decoded.facts,
+                ranges: &decoded.ranges,
+                codes: &self.codes,
+            };
+            let assembled = assemble::assemble(&parts, ruled, &mut endings)?;
+            for token in assembled.unused {
+                self.identities.forget(tokens[token].assigner, tokens[token].patient);
+            }
+            (assembled.events, assembled.counts)
+        };
+        let outcomes = endings.into_iter().map(|ending| match ending {
+            Some(Ending::Accepted(events)) => Outcome::Accepted { events },
+            Some(Ending::Dead(reject)) => Outcome::Dead(reject),
+            Some(Ending::Filtered) => Outcome::Dropped(Drop::Rules),
+            None => Outcome::Dropped(Drop::Nothing),
+        });
+        Ok(Normalized {
+            events,
+            outcomes: outcomes.collect(),
+            unread: decoded.unread,
+            implausible: counts.implausible,
+            unmapped: counts.unmapped,
+            watermarks,
+        })
+    }
+
+    /// The facts, and how each record ended, as far as that is known.
+    fn decode<'a>(&self, records: &[Record<'a>]) -> (Decoded<'a>, Vec<Option<Ending>>) {
+        let mut decoded = Decoded {
+            facts: Vec::with_capacity(records.len()),
+            ranges: Vec::with_capacity(records.len()),
+            unread: BTreeMap::new(),
+        };
+        let mut endings = Vec::with_capacity(records.len());
+        for record in records {
+            let start = decoded.facts.len();
+            let mut read = if record.bytes.len() > self.record_bytes {
+                let detail = format!("the record is longer than limits.record_bytes = {}", self.record_bytes);
+                Err(Reject::new(Reason::TooLarge, detail))
+            } else {
+                decode::decode(record.format, record.bytes, &mut decoded.facts)
+            };
+            if decoded.facts[start..].iter().any(is_reserved) {
+                read = Err(Reject::new(Reason::Field, "the code is one that only auscult itself writes"));
+            }
+            endings.push(match read {
+                Ok(unread) => {
+                    for (kind, count) in unread.resources {
+                        *decoded.unread.entry(kind).or_default() += u64::from(count);
+                    }
+                    None
+                }
+                Err(reject) => {
+                    decoded.facts.truncate(start);
+                    Some(Ending::Dead(reject))
+                }
+            });
+            decoded.ranges.push(start..decoded.facts.len());
+        }
+        (decoded, endings)
+    }
+
+    /// The columns of tokens and facts, who the tokens are of, and how far each partition was read.
+    fn rows<'a>(
+        &mut self,
+        records: &'a [Record<'a>],
+        decoded: &'a Decoded<'_>,
+    ) -> Result<(RecordBatch, Vec<Token<'a>>, Vec<Watermark>), NormalizeError> {
+        let mut places: Vec<Place<'a>> = Vec::new();
+        let mut place_of: Vec<usize> = Vec::with_capacity(records.len());
+        let mut identities: Vec<Identity> = Vec::with_capacity(decoded.facts.len());
+        let mut tokens: Vec<(Token<'a>, usize, usize)> = Vec::new();
+        let mut given: HashSet<SubjectId> = HashSet::new();
+        for (i, (record, range)) in records.iter().zip(&decoded.ranges).enumerate() {
+            let place = place(&mut places, place_of.last().copied(), record);
+            place_of.push(place);
+            for fact in &decoded.facts[range.clone()] {
+                let assigner = fact.assigner.as_deref().unwrap_or(record.assigner);
+                let identity = self.identities.of(assigner, &fact.patient, fact.encounter.as_deref());
+                if identity.new && given.insert(identity.subject) {
+                    let token = Token { subject: identity.subject, assigner, patient: &fact.patient };
+                    tokens.push((token, i, identities.len()));
+                }
+                identities.push(identity);
+                let recorded = recorded_at(fact, record);
+                places[place].recorded = places[place].recorded.max(Some(recorded));
+            }
+        }
+        let pseudonyms = self.identities.pseudonyms();
+        let mut rows = FactRows::with_capacity(tokens.len() + decoded.facts.len());
+        let source = |record: usize, fact: usize| Source {
+            prefix: &places[place_of[record]].prefix,
+            offset: records[record].offset,
+            index: fact - decoded.ranges[record].start,
+        };
+        for (token, record, fact) in &tokens {
+            let sealed = pseudonyms.seal(token.assigner, token.patient)?;
+            let key = pseudonyms.event_key(token.subject, &[b"token", sealed.as_bytes()]);
+            let recorded = recorded_at(&decoded.facts[*fact], &records[*record]);
+            rows.token(token.subject, &sealed, key, recorded, source(*record, *fact))?;
+        }
+        for (i, (record, range)) in records.iter().zip(&decoded.ranges).enumerate() {
+            for at in range.clone() {
+                let (fact, identity) = (&decoded.facts[at], &identities[at]);
+                let key = facts::event_key(pseudonyms, identity.subject, fact);
+                rows.fact(fact, identity, key, recorded_at(fact, record), source(i, at))?;
+            }
+        }
+        let rows = rows.finish(tokens.len())?;
+        let watermarks = places.iter().filter_map(|place| {
+            let recorded = place.recorded?;
+            Some(Watermark { topic: place.topic.to_owned(), partition: place.partition, recorded })
+        });
+        Ok((rows, tokens.into_iter().map(|(token, _, _)| token).collect(), watermarks.collect()))
+    }
+
+    fn learn_units(&mut self, facts: &[Fact<'_>]) -> Result<(), NormalizeError> {
+        self.units.bound();
+        let mut last = None;
+        for unit in facts.iter().filter_map(facts::unit) {
+            // The same few units alternate; most rows end at this comparison or the next lookup.
+            if last != Some(unit) {
+                self.units.meet(unit);
+                last = Some(unit);
+            }
+        }
+        if let Some(table) = self.units.table()? {
+            self.plan.set_units(table);
+        }
+        Ok(())
+    }
+
+    /// Applies the site's rules. A record on whose values the SQL fails becomes a dead letter: such a
+    /// record is found by halving, so that it does not stop the others.
+    fn rule(
+        &mut self,
+        facts: &RecordBatch,
+        ranges: &[Range<usize>],
+        endings: &mut [Option<Ending>],
+    ) -> Result<Ruled, NormalizeError> {
+        let mut parts = Vec::new();
+        let mut open = vec![0..ranges.len()];
+        while let Some(records) = open.pop() {
+            let (Some(first), Some(last)) = (ranges.get(records.start), ranges[records.clone()].last()) else {
+                continue;
+            };
+            let (start, end) = (first.start, last.end);
+            if start == end {
+                continue;
+            }
+            match self.plan.run(facts.slice(start, end - start)) {
+                Ok(ruled) => parts.push(ruled),
+                Err(PlanError::Failed(why)) => return Err(NormalizeError::Plan(why)),
+                Err(PlanError::Value) if records.len() == 1 => {
+                    let detail = "normalize.sql fails on a value of the record; let it use TRY_CAST instead of CAST";
+                    let reject = Reject::new(Reason::Field, detail);
+                    endings[records.start] = Some(Ending::Dead(reject));
+                }
+                Err(PlanError::Value) => {
+                    let middle = records.start + records.len() / 2;
+                    open.push(middle..records.end);
+                    open.push(records.start..middle);
+                }
+            }
+        }
+        if parts.is_empty() {
+            parts.push(self.plan.run(facts.slice(0, 0)).map_err(|_| NormalizeError::Plan("an empty batch"))?);
+        }
+        Ok(Ruled::join(&parts)?)
+    }
+}
+
+/// When a fact became known; a static fact of history was always known.
+fn recorded_at(fact: &Fact<'_>, record: &Record<'_>) -> Micros {
+    fact.recorded.or(record.timestamp).or(fact.time).unwrap_or(0)
+}
+
+fn place<'a>(places: &mut Vec<Place<'a>>, last: Option<usize>, record: &Record<'a>) -> usize {
+    let is_of = |place: &Place<'_>| place.partition == record.partition && place.topic == record.topic;
+    let known = last.filter(|last| is_of(&places[*last])).or_else(|| places.iter().position(is_of));
+    known.unwrap_or_else(|| {
+        let prefix = format!("{}-{}-", record.topic, record.partition);
+        places.push(Place { topic: record.topic, partition: record.partition, prefix, recorded: None });
+        places.len() - 1
+    })
+}
+
+fn is_reserved(fact: &Fact<'_>) -> bool {
+    match &fact.system {
+        None => RESERVED.contains(&&*fact.code),
+        Some(system) => {
+            let system = systems::short(system);
+            RESERVED.iter().any(|code| code.split_once(systems::SEPARATOR) == Some((system, &*fact.code)))
+        }
+    }
+}

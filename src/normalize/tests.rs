@@ -1,0 +1,518 @@
+//! Records through the whole room, with the files of the two sites.
+
+use std::io::Read as _;
+
+use super::*;
+use crate::decode::Reason;
+use crate::events::{EventRef, EventsView, HOUR, MEDS_BIRTH, Op, Pseudonyms, SECOND, TOKEN};
+use crate::settings::Problem;
+
+const HOSPITAL: (&str, &str) =
+    (include_str!("../../config/hospital/concepts.csv"), include_str!("../../config/hospital/normalize.sql"));
+const PHYSIONET: (&str, &str) = (
+    include_str!("../../config/physionet2012/concepts.csv"),
+    include_str!("../../config/physionet2012/normalize.sql"),
+);
+const LIMIT: usize = 1 << 20;
+/// When the records of these tests reached Kafka.
+const ARRIVAL: Micros = 1_000 * HOUR;
+
+fn key() -> Pseudonyms {
+    Pseudonyms::new(b"a secret of a site").unwrap()
+}
+
+fn site((concepts, sql): (&str, &str)) -> Normalizer {
+    plan(concepts, sql).unwrap()
+}
+
+fn plan(concepts: &str, sql: &str) -> Result<Normalizer, Vec<Problem>> {
+    Normalizer::new(&Concepts::parse("concepts.csv", concepts)?, "normalize.sql", sql, key(), LIMIT)
+}
+
+fn hospital_with(sql: &str) -> Normalizer {
+    site((HOSPITAL.0, sql))
+}
+
+fn record(offset: usize, format: Format, bytes: &str) -> Record<'_> {
+    Record {
+        topic: "raw",
+        partition: 3,
+        offset: offset as i64,
+        timestamp: Some(ARRIVAL + offset as i64),
+        format,
+        assigner: "mrn",
+        bytes: bytes.as_bytes(),
+    }
+}
+
+fn run(normalizer: &mut Normalizer, flat: &[impl AsRef<str>]) -> Normalized {
+    let records: Vec<_> = flat.iter().enumerate().map(|(i, text)| record(i, Format::Flat, text.as_ref())).collect();
+    normalizer.run(&records).unwrap()
+}
+
+/// A heart rate of patient p with some fields replaced.
+fn pulse(fields: &str) -> String {
+    let mut record: serde_json::Value = serde_json::from_str(
+        r#"{"patient":"p","time":"1970-01-02T00:00:00Z","system":"http://loinc.org","code":"8867-4","value":72,"unit":"/min"}"#,
+    )
+    .unwrap();
+    let changed: serde_json::Value = serde_json::from_str(fields).unwrap();
+    for (name, value) in changed.as_object().unwrap() {
+        record[name.as_str()] = value.clone();
+    }
+    record.to_string()
+}
+
+/// Rows without tokens.
+fn rows(normalized: &Normalized) -> Vec<EventRef<'_>> {
+    let view = EventsView::new(&normalized.events).unwrap();
+    (0..view.len()).map(|i| view.row(i)).filter(|row| row.code != TOKEN).collect()
+}
+
+fn one(normalizer: &mut Normalizer, flat: &str, check: impl Fn(&EventRef<'_>)) {
+    let normalized = run(normalizer, &[flat]);
+    assert_eq!(normalized.outcomes, [Outcome::Accepted { events: 1 }]);
+    check(&rows(&normalized)[0]);
+}
+
+fn dead(outcome: &Outcome) -> Reason {
+    match outcome {
+        Outcome::Dead(reject) => reject.reason,
+        other => panic!("{other:?} is no dead letter"),
+    }
+}
+
+#[test]
+fn a_fact_becomes_an_event() {
+    let fact = pulse(r#"{"patient":"icu|7","recorded":"1970-01-02T01:00:00Z","encounter":"e1","id":"x"}"#);
+    let normalized = run(&mut site(HOSPITAL), &[pulse("{}"), fact]);
+    let (key, rows) = (key(), rows(&normalized));
+    let subject = key.subject("icu", "7");
+    assert_eq!(
+        rows[1],
+        EventRef {
+            subject: Some(subject),
+            time: Some(24 * HOUR),
+            code: "LOINC//8867-4",
+            numeric_value: Some(72.0),
+            text_value: None,
+            unit: Some("/min"),
+            concept: Some("heart_rate"),
+            recorded_at: 25 * HOUR,
+            op: Op::Assert,
+            event_key: key.event_key(subject, &[b"id", b"x"]),
+            encounter_id: Some(&key.encounter(subject, "e1")),
+            source: "raw-3-1#0",
+        }
+    );
+    assert_eq!((rows[0].subject, rows[0].recorded_at), (Some(key.subject("mrn", "p")), ARRIVAL));
+    assert_eq!(normalized.watermark("raw", 3), Some(ARRIVAL));
+    assert_eq!((normalized.watermark("raw", 0), normalized.watermark("other", 3)), (None, None));
+}
+
+#[test]
+fn values_are_converted_and_judged() {
+    let mut site = site(HOSPITAL);
+    let temperature = |fields: &str| {
+        let mut fields: serde_json::Value = serde_json::from_str(fields).unwrap();
+        fields["code"] = "8310-5".into();
+        pulse(&fields.to_string())
+    };
+    one(&mut site, &temperature(r#"{"value":98.6,"unit":"[degF]"}"#), |row| {
+        assert!((row.numeric_value.unwrap() - 37.0).abs() < 1e-5);
+        assert_eq!((row.unit, row.concept), (Some("Cel"), Some("temperature")));
+    });
+    one(&mut site, &temperature(r#"{"value":37.5,"unit":null}"#), |row| {
+        assert_eq!((row.numeric_value, row.unit, row.concept), (Some(37.5), Some("Cel"), Some("temperature")));
+    });
+    one(&mut site, &temperature(r#"{"value":"37.5","unit":"C"}"#), |row| {
+        assert_eq!((row.numeric_value, row.text_value, row.unit), (Some(37.5), None, Some("Cel")));
+    });
+    for text in ["hemolyzed", "NaN", "inf", "1e300", ""] {
+        one(&mut site, &temperature(&format!(r#"{{"value":"{text}"}}"#)), |row| {
+            assert_eq!((row.numeric_value, row.text_value), (None, Some(text)));
+            assert_eq!((row.unit, row.concept), (Some("/min"), Some("temperature")), "as it was sent");
+        });
+    }
+    one(&mut site, &temperature(r#"{"value":98.6,"unit":"Cel"}"#), |row| {
+        assert_eq!((row.numeric_value, row.unit, row.concept), (Some(98.6), Some("Cel"), None));
+    });
+    one(&mut site, &pulse(r#"{"value":true,"unit":null,"code":"0"}"#), |row| {
+        assert_eq!((row.numeric_value, row.unit, row.concept), (Some(1.0), None, None));
+    });
+    one(&mut site, &pulse(r#"{"value":null,"unit":null}"#), |row| {
+        assert_eq!((row.numeric_value, row.text_value, row.concept), (None, None, Some("heart_rate")));
+    });
+    one(&mut site, &pulse(r#"{"value":1e300}"#), |row| {
+        assert_eq!((row.numeric_value, row.text_value), (None, Some("1e300")), "no float32, and not lost");
+    });
+    one(&mut site, &pulse(r#"{"value":3e38,"unit":"/s"}"#), |row| {
+        assert_eq!((row.numeric_value, row.concept), (None, None), "sixty times that is no float32");
+    });
+}
+
+#[test]
+fn codes_that_nobody_maps_are_kept_and_counted() {
+    let mut site = site(HOSPITAL);
+    let acme = r#"{"system":"http://acme.org","code":"7","unit":"furlong"}"#;
+    let birth = format!(r#"{{"system":null,"code":"{MEDS_BIRTH}","value":null,"unit":null}}"#);
+    let implausible = r#"{"value":900}"#;
+    let flat = [acme, &birth, implausible, implausible].map(pulse);
+    let normalized = run(&mut site, &flat);
+    let rows = rows(&normalized);
+    assert_eq!(rows[0].code, "http://acme.org//7");
+    assert_eq!((rows[0].numeric_value, rows[0].unit, rows[0].concept), (Some(72.0), Some("furlong"), None));
+    assert_eq!((rows[1].code, rows[1].concept), (MEDS_BIRTH, None));
+    assert_eq!((rows[2].numeric_value, rows[2].unit, rows[2].concept), (Some(900.0), Some("/min"), None));
+    assert_eq!(normalized.unmapped, 1, "a MEDS code needs no concept");
+    assert_eq!(normalized.implausible, BTreeMap::from([("heart_rate".to_owned(), 2)]));
+}
+
+#[test]
+fn a_unit_that_cannot_be_converted_is_a_dead_letter() {
+    let mut site = site(HOSPITAL);
+    let furlong = pulse(r#"{"unit":"furlong","value":72.125}"#);
+    let normalized = run(&mut site, &[furlong, pulse("{}"), pulse(r#"{"unit":"mmHg"}"#)]);
+    let Outcome::Dead(reject) = &normalized.outcomes[0] else { panic!("{:?}", normalized.outcomes) };
+    assert_eq!(reject.reason, Reason::Unit);
+    assert_eq!(reject.detail, "heart_rate is kept in /min, to which the unit that was sent does not convert");
+    assert_eq!(normalized.outcomes[1], Outcome::Accepted { events: 1 });
+    assert_eq!(dead(&normalized.outcomes[2]), Reason::Unit);
+    let rows = rows(&normalized);
+    assert_eq!((rows.len(), rows[0].source), (1, "raw-3-1#0"));
+    // What is withdrawn is withdrawn, in whatever unit.
+    one(&mut site, &pulse(r#"{"unit":"furlong","op":"retract"}"#), |row| {
+        assert_eq!((row.op, row.concept, row.unit), (Op::Retract, None, Some("furlong")));
+    });
+}
+
+fn observation(id: &str, unit: &str) -> String {
+    format!(
+        r#"{{"resource":{{"resourceType":"Observation","id":"{id}","status":"final","subject":{{"reference":"Patient/p"}},
+        "code":{{"coding":[{{"system":"http://loinc.org","code":"8867-4"}}]}},"effectiveDateTime":"1970-01-02T00:00:00Z",
+        "valueQuantity":{{"value":72,"unit":"{unit}","system":"http://unitsofmeasure.org","code":"{unit}"}}}}}}"#
+    )
+}
+
+fn bundle(entries: &[String]) -> String {
+    format!(r#"{{"resourceType":"Bundle","type":"collection","entry":[{}]}}"#, entries.join(","))
+}
+
+#[test]
+fn in_company_a_strange_unit_is_kept_as_it_was_sent() {
+    let mut site = site(HOSPITAL);
+    let mixed = bundle(&[observation("a", "furlong"), observation("b", "/min")]);
+    let strange = bundle(&[observation("c", "furlong"), observation("d", "furlong")]);
+    let records = [record(0, Format::Fhir, &mixed), record(1, Format::Fhir, &strange)];
+    let normalized = site.run(&records).unwrap();
+    assert_eq!(normalized.outcomes[0], Outcome::Accepted { events: 2 });
+    assert_eq!(dead(&normalized.outcomes[1]), Reason::Unit);
+    let rows = rows(&normalized);
+    assert_eq!((rows[0].numeric_value, rows[0].unit, rows[0].concept), (Some(72.0), Some("furlong"), None));
+    assert_eq!((rows[1].unit, rows[1].concept), (Some("/min"), Some("heart_rate")));
+    assert_eq!((rows[0].source, rows[1].source), ("raw-3-0#0", "raw-3-0#1"));
+    assert!(normalized.implausible.is_empty(), "a strange unit is no implausible value");
+}
+
+#[test]
+fn order_is_kept_and_the_plan_can_be_run_again() {
+    let mut site = site(HOSPITAL);
+    // More than one chunk, mapped and unmapped in turns, converted and not.
+    let fields = [r#"{"id":"I"}"#, r#"{"id":"I","code":"x"}"#, r#"{"id":"I","code":"8310-5","unit":"K","value":300}"#];
+    for batch in 0..3 {
+        let flat: Vec<String> =
+            (0..20_000 >> batch).map(|i| pulse(&fields[i % 3].replace('I', &format!("{batch}.{i}")))).collect();
+        let normalized = run(&mut site, &flat);
+        let rows = rows(&normalized);
+        assert_eq!(rows.len(), flat.len());
+        let subject = key().subject("mrn", "p");
+        for (i, row) in rows.iter().enumerate() {
+            assert_eq!(row.source, format!("raw-3-{i}#0"));
+            assert_eq!(row.event_key, key().event_key(subject, &[b"id", format!("{batch}.{i}").as_bytes()]));
+            assert_eq!(row.concept, [Some("heart_rate"), None, Some("temperature")][i % 3]);
+        }
+        assert_eq!(normalized.unmapped as usize, rows.iter().filter(|row| row.concept.is_none()).count());
+        assert_eq!(normalized.events.num_rows(), rows.len() + usize::from(batch == 0), "one token, once");
+    }
+}
+
+#[test]
+fn a_unit_met_later_is_learnt() {
+    let mut site = site(HOSPITAL);
+    for (unit, value) in [("/min", 72.0), ("Hz", 1.2), ("bpm", 72.0), ("/h", 4320.0)] {
+        one(&mut site, &pulse(&format!(r#"{{"unit":"{unit}","value":{value}}}"#)), |row| {
+            assert!((row.numeric_value.unwrap() - 72.0).abs() < 1e-4, "{unit}");
+            assert_eq!(row.unit, Some("/min"));
+        });
+    }
+}
+
+#[test]
+fn batches_without_facts_are_batches() {
+    let mut site = site(HOSPITAL);
+    let none = site.run(&[]).unwrap();
+    assert_eq!((none.events.num_rows(), none.outcomes.len()), (0, 0));
+    let long = " ".repeat(LIMIT + 1);
+    let nothing = r#"{"resourceType":"Bundle","type":"collection"}"#;
+    let records = [
+        record(0, Format::Flat, ""),
+        record(1, Format::Flat, "{"),
+        record(2, Format::Flat, &long),
+        record(3, Format::Flat, r#"{"patient":"p"}"#),
+        record(4, Format::Fhir, nothing),
+    ];
+    let normalized = site.run(&records).unwrap();
+    assert_eq!(normalized.events.num_rows(), 0);
+    let reasons: Vec<Reason> = normalized.outcomes[..4].iter().map(dead).collect();
+    assert_eq!(reasons, [Reason::Empty, Reason::Syntax, Reason::TooLarge, Reason::Field]);
+    assert_eq!(normalized.outcomes[4], Outcome::Dropped(Drop::Nothing));
+    assert_eq!(normalized.watermark("raw", 3), None);
+    assert_eq!(run(&mut site, &[pulse("{}")]).outcomes, [Outcome::Accepted { events: 1 }]);
+}
+
+#[test]
+fn codes_of_our_own_are_not_taken_from_outside() {
+    let mut site = site(HOSPITAL);
+    for fields in [
+        r#"{"system":null,"code":"PATIENT//TOKEN","value":"00","unit":null}"#,
+        r#"{"system":"PATIENT","code":"TOKEN"}"#,
+        r#"{"system":null,"code":"TICK"}"#,
+    ] {
+        let normalized = run(&mut site, &[pulse(fields)]);
+        assert_eq!((dead(&normalized.outcomes[0]), normalized.events.num_rows()), (Reason::Field, 0));
+    }
+}
+
+#[test]
+fn a_redelivery_has_the_same_key_and_a_correction_too() {
+    let mut site = site(HOSPITAL);
+    let keys = |site: &mut Normalizer, fields: &[&str]| -> Vec<[u8; 16]> {
+        let flat: Vec<String> = fields.iter().map(|fields| pulse(fields)).collect();
+        rows(&run(site, &flat)).iter().map(|row| row.event_key.0).collect()
+    };
+    let with_id = keys(&mut site, &[r#"{"id":"a"}"#, r#"{"id":"a"}"#, r#"{"id":"a","value":80}"#, r#"{"id":"b"}"#]);
+    assert!(with_id[0] == with_id[1] && with_id[0] == with_id[2] && with_id[0] != with_id[3]);
+    let without = keys(&mut site, &["{}", "{}", r#"{"op":"retract"}"#, r#"{"value":80}"#, r#"{"patient":"q"}"#]);
+    assert!(without[0] == without[1] && without[0] == without[2]);
+    assert!(without[0] != without[3] && without[0] != without[4] && without[0] != with_id[0]);
+    assert_eq!(keys(&mut site, &[r#"{"id":"a"}"#])[0], with_id[0], "in another batch");
+}
+
+#[test]
+fn invariant_07_no_identifier_leaves_but_sealed() {
+    let mut site = site(HOSPITAL);
+    let identifiers = ["patient-4711", "stay-4711", "fact-4711"];
+    let fact = pulse(r#"{"patient":"clinic|patient-4711","encounter":"stay-4711","id":"fact-4711"}"#);
+    let strange = pulse(r#"{"patient":"patient-4711","encounter":"stay-4711","id":"fact-4711","unit":"fact-4711"}"#);
+    let normalized = run(&mut site, &[fact, strange]);
+    let view = EventsView::new(&normalized.events).unwrap();
+    for i in 0..view.len() {
+        let row = format!("{:?}", view.row(i));
+        assert!(identifiers.iter().all(|identifier| !row.contains(identifier)), "{row}");
+    }
+    let token = view.row(0);
+    assert_eq!((token.code, token.time, token.source), (TOKEN, None, "raw-3-0#0"));
+    let opened = key().open(token.text_value.unwrap()).unwrap();
+    assert_eq!(opened, ("clinic".to_owned(), "patient-4711".to_owned()));
+    let said = format!("{normalized:?} {:?} {site:?} {:?}", normalized.outcomes, record(0, Format::Flat, identifiers[0]));
+    assert!(identifiers.iter().all(|identifier| !said.contains(identifier)), "{said}");
+    assert!(said.contains("Unit"), "the second is a dead letter that says so");
+}
+
+#[test]
+fn a_token_comes_before_the_first_row_that_is_kept() {
+    let mut site = site(HOSPITAL);
+    let of = |patient: &str, unit: &str| pulse(&format!(r#"{{"patient":"{patient}","unit":"{unit}"}}"#));
+    let codes = |normalized: &Normalized| -> Vec<(Option<crate::events::SubjectId>, bool)> {
+        let view = EventsView::new(&normalized.events).unwrap();
+        (0..view.len()).map(|i| view.row(i)).map(|row| (row.subject, row.code == TOKEN)).collect()
+    };
+    let (a, b) = (Some(key().subject("mrn", "a")), Some(key().subject("mrn", "b")));
+    // The first record of a is a dead letter, all of b are.
+    let first = run(&mut site, &[of("a", "furlong"), of("b", "furlong"), of("a", "/min")]);
+    assert_eq!(codes(&first), [(a, true), (a, false)]);
+    let second = run(&mut site, &[of("a", "/min"), of("b", "/min")]);
+    assert_eq!(codes(&second), [(b, true), (a, false), (b, false)]);
+}
+
+#[test]
+fn a_site_may_leave_facts_out_and_reorder() {
+    let sql = "SELECT row, NULL AS concept, 'X//' || code AS code FROM facts WHERE numeric_value < 80";
+    let mut site = hospital_with(sql);
+    let flat: Vec<String> = [90, 70, 95, 60].iter().map(|v| pulse(&format!(r#"{{"value":{v}}}"#))).collect();
+    let normalized = run(&mut site, &flat);
+    let accepted = Outcome::Accepted { events: 1 };
+    let dropped = Outcome::Dropped(Drop::Rules);
+    assert_eq!(normalized.outcomes, [dropped.clone(), accepted.clone(), dropped, accepted]);
+    assert_eq!(normalized.events.num_rows(), 3, "the token is not the site's to leave out");
+    let rows = rows(&normalized);
+    let seen: Vec<_> = rows.iter().map(|row| (row.source, row.code, row.numeric_value)).collect();
+    assert_eq!(seen, [("raw-3-1#0", "X//LOINC//8867-4", Some(70.0)), ("raw-3-3#0", "X//LOINC//8867-4", Some(60.0))]);
+}
+
+#[test]
+fn a_value_on_which_the_sql_fails_is_the_dead_letter_and_no_other() {
+    let sql = "SELECT row, CAST(text_value AS DOUBLE) AS numeric_value, NULL AS concept FROM facts";
+    let mut site = hospital_with(sql);
+    let flat: Vec<String> =
+        (0..100).map(|i| pulse(&format!(r#"{{"value":"{}"}}"#, if i % 40 == 7 { "secret" } else { "5" }))).collect();
+    let normalized = run(&mut site, &flat);
+    for (i, outcome) in normalized.outcomes.iter().enumerate() {
+        match outcome {
+            Outcome::Dead(reject) => {
+                assert!(i % 40 == 7 && !reject.detail.contains("secret"));
+                assert_eq!(reject.reason, Reason::Field);
+            }
+            outcome => assert_eq!((outcome, i % 40 == 7), (&Outcome::Accepted { events: 1 }, false)),
+        }
+    }
+    let rows = rows(&normalized);
+    assert_eq!(rows.len(), 97);
+    assert!(rows.iter().all(|row| row.numeric_value == Some(5.0)));
+    assert!(rows.windows(2).all(|pair| pair[0].event_key == pair[1].event_key), "same fields, same fact");
+    let all_bad = run(&mut site, &[pulse(r#"{"value":"x"}"#)]);
+    assert_eq!((dead(&all_bad.outcomes[0]), all_bad.events.num_rows()), (Reason::Field, 0));
+}
+
+#[test]
+fn sql_that_gives_no_events_is_an_error() {
+    let twice = "SELECT row, NULL AS concept FROM facts CROSS JOIN (VALUES (1), (2)) AS two";
+    let none = "SELECT facts.row, concepts.concept FROM concepts LEFT JOIN facts ON facts.code = concepts.code";
+    let error = |sql: &str| hospital_with(sql).run(&[record(0, Format::Flat, &pulse("{}"))]).unwrap_err();
+    assert!(matches!(error(twice), NormalizeError::Rows));
+    assert!(matches!(error(none), NormalizeError::Rows));
+    let codeless = "SELECT row, NULL AS concept, NULL AS code FROM facts";
+    assert!(matches!(error(codeless), NormalizeError::Code));
+    let other = "SELECT row, NULL AS concept, 'strange' AS problem FROM facts";
+    assert!(matches!(error(other), NormalizeError::Problem));
+}
+
+#[test]
+fn every_problem_of_the_sql_is_told() {
+    let keys = |sql: &str| -> Vec<String> {
+        let problems = plan(HOSPITAL.0, sql).expect_err(sql);
+        problems.into_iter().map(|problem| format!("{}: {}", problem.key, problem.what)).collect()
+    };
+    let one = |sql: &str, part: &str| {
+        let found = keys(sql);
+        assert!(found.len() == 1 && found[0].contains(part), "{sql}: {found:?}");
+    };
+    one("", "query: ");
+    one("SELEC row FROM facts", "cannot be planned");
+    one("SELECT row, concept FROM elsewhere", "elsewhere");
+    one("SELECT row, concpt FROM facts", "concpt");
+    one("SELECT row FROM facts", "concept: is missing");
+    one("SELECT NULL AS concept FROM facts", "row: is missing");
+    one("SELECT row + 1 AS row, NULL AS concept FROM facts", "row: has the type");
+    one("SELECT row, 1 AS concept FROM facts", "concept: has the type");
+    one("SELECT row, code AS numeric_value, NULL AS concept FROM facts", "numeric_value: has the type");
+    one("SELECT row, subject_id, NULL AS concept FROM facts", "subject_id: is no column");
+    one("SELECT row, NULL AS concept FROM facts WHERE time < now()", "now()");
+    one("SELECT row, NULL AS concept FROM facts WHERE random() < 0.5", "random()");
+    one("SELECT row, NULL AS concept FROM facts LIMIT 3", "Limit");
+    one("SELECT max(row) AS row, NULL AS concept FROM facts", "Aggregate");
+    one("SELECT DISTINCT row, NULL AS concept FROM facts", "Distinct");
+    one("SELECT row, last_value(code) OVER () AS code, NULL AS concept FROM facts", "Window");
+    one("SELECT a.row, NULL AS concept FROM facts a JOIN facts b ON a.code = b.code", "reads facts 2 times");
+    one("SELECT code AS concept, arrow_cast(1, 'UInt32') AS row FROM concepts", "reads facts 0 times");
+    assert_eq!(keys("SELECT source, NULL AS concept FROM facts LIMIT 1").len(), 3);
+    assert!(plan(HOSPITAL.0, "DROP TABLE facts").is_err());
+    assert!(plan(HOSPITAL.0, "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '/tmp'").is_err());
+}
+
+#[test]
+fn a_site_may_bring_its_own_table() {
+    let sql = "SELECT row, local.concept FROM facts LEFT JOIN (VALUES ('LOINC//8867-4', 'pulse')) AS local(code, concept) \
+               ON facts.code = local.code WHERE facts.code NOT IN (SELECT code FROM concepts WHERE concept = 'lactate')";
+    let normalized = run(&mut hospital_with(sql), &[pulse(r#"{"code":"2524-7"}"#), pulse("{}"), pulse(r#"{"code":"z"}"#)]);
+    let concepts: Vec<_> = rows(&normalized).iter().map(|row| (row.source, row.concept)).collect();
+    assert_eq!(concepts, [("raw-3-1#0", Some("pulse")), ("raw-3-2#0", None)]);
+}
+
+#[test]
+fn the_sites_agree_on_what_they_share() {
+    let units = |(concepts, _): (&str, &str)| Concepts::parse("concepts.csv", concepts).unwrap().units();
+    let (hospital, physionet) = (units(HOSPITAL), units(PHYSIONET));
+    assert_eq!(physionet.len(), 39);
+    for (concept, unit) in &physionet {
+        if let Some(other) = hospital.get(concept) {
+            assert_eq!(other, unit, "{concept}");
+        }
+    }
+    assert_eq!(HOSPITAL.1, PHYSIONET.1);
+}
+
+/// The first `rows` rows of PhysioNet 2012 set a as flat records, as `p12_events.py` writes them; `None` where
+/// the data is not there.
+fn physionet(rows: usize) -> Option<Vec<String>> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/physionet2012/physionet2012_set-a_long.csv.gz");
+    let Ok(file) = std::fs::File::open(path) else {
+        println!("skipped: the data of PhysioNet 2012 is not there");
+        return None;
+    };
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(file).take(64 << 20).read_to_string(&mut text).unwrap();
+    let units: BTreeMap<&str, &str> =
+        PHYSIONET.0.lines().map(|line| line.split(',').collect::<Vec<_>>()).map(|row| (row[1], row[3])).collect();
+    let header: Vec<&str> = text.lines().next().unwrap().split(',').collect();
+    let at = |name: &str| header.iter().position(|column| *column == name).unwrap();
+    let (id, time, parameter, value) = (at("RecordID"), at("Time"), at("Parameter"), at("Value"));
+    let record = |(n, line): (usize, &str)| {
+        let row: Vec<&str> = line.split(',').collect();
+        let unit = units.get(row[parameter])?;
+        let (hours, minutes) = row[time].split_once(':')?;
+        let hours: u32 = hours.parse().ok()?;
+        Some(format!(
+            r#"{{"patient":"{0}","encounter":"{0}","time":"2026-01-{1:02}T{2:02}:{minutes}:00Z","recorded":"2026-01-{1:02}T{2:02}:{minutes}:00Z","id":"{n:016x}","code":"{3}","system":"http://physionet.org/challenge/2012","value":{4},"unit":"{unit}"}}"#,
+            row[id], 1 + hours / 24, hours % 24, row[parameter], row[value].parse::<f64>().ok()?,
+        ))
+    };
+    Some(text.lines().skip(1).enumerate().filter_map(record).take(rows).collect())
+}
+
+#[test]
+fn a_large_batch_of_the_worked_example() {
+    let Some(flat) = physionet(20_000) else { return };
+    let normalized = run(&mut site(PHYSIONET), &flat);
+    let rows = rows(&normalized);
+    assert_eq!(rows.len(), 20_000);
+    assert!(normalized.outcomes.iter().all(|outcome| *outcome == Outcome::Accepted { events: 1 }));
+    let mapped = rows.iter().filter(|row| row.concept.is_some()).count();
+    let implausible: u64 = normalized.implausible.values().sum();
+    assert_eq!((mapped as u64 + implausible, normalized.unmapped), (20_000, 0));
+    assert!(implausible < 400, "{:?}", normalized.implausible);
+    assert!(rows.iter().all(|row| row.code.starts_with("PHYSIONET2012//") && row.unit.is_some()));
+    let heart = rows.iter().find(|row| row.concept == Some("heart_rate")).unwrap();
+    assert_eq!(heart.code, "PHYSIONET2012//HR");
+    assert_eq!(heart.recorded_at % SECOND, 0);
+}
+
+/// Rows a second, for the record of changes: `cargo test --release speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "a measurement"]
+fn speed() {
+    let Some(flat) = physionet(400_000) else { return };
+    let records: Vec<_> = flat.iter().enumerate().map(|(i, text)| record(i, Format::Flat, text)).collect();
+    for batch in [200, 2_000, 20_000] {
+        let mut site = site(PHYSIONET);
+        for chunk in records[..100_000].chunks(batch) {
+            site.run(chunk).unwrap();
+        }
+        let start = std::time::Instant::now();
+        let mut facts = Vec::new();
+        for chunk in records.chunks(batch) {
+            facts.clear();
+            for record in chunk {
+                crate::decode::decode(record.format, record.bytes, &mut facts).unwrap();
+            }
+        }
+        let decode = start.elapsed();
+        let start = std::time::Instant::now();
+        for chunk in records.chunks(batch) {
+            site.run(chunk).unwrap();
+        }
+        let all = start.elapsed();
+        let each = |span: std::time::Duration| span.as_nanos() as f64 / records.len() as f64;
+        println!("batches of {batch}: decode {:.0} ns a row, the rest {:.0} ns", each(decode), each(all) - each(decode));
+    }
+}

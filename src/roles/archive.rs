@@ -1,0 +1,178 @@
+//! Role `archive`: the log of record, the scores and the alerts into the case library.
+//!
+//! Consume, gather, commit: rows and positions go into one Delta commit a table, so that a
+//! commit holds exactly the rows after the last position (invariant 4). Reading starts at
+//! the library's positions; what Kafka remembers of this group is for lag displays only.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+
+use super::{Context, RoleError};
+use crate::events;
+use crate::kafka::{Assigned, Block, KafkaError, NextOffset, Partition, Position, Source, SourceEvent, SourceSettings};
+use crate::library::{Library, Table, alerts_batch, predictions_batch, with_position};
+use crate::telemetry::Beat;
+
+/// Runs the role until the process stops; what was gathered by then is still committed.
+pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
+    let mut role = Archive::open(context)?;
+    beat.ready(true);
+    loop {
+        beat.beat();
+        match role.source.next(Duration::from_millis(100))? {
+            Some(SourceEvent::Block(block)) => role.gather(&block)?,
+            Some(SourceEvent::Assigned(assigned, reply)) => {
+                // A polling thread that gave up waiting has said so itself.
+                let _ = reply.send(role.own(&assigned)?);
+            }
+            Some(SourceEvent::Revoked(partitions, reply)) => {
+                role.flush()?;
+                for partition in &partitions {
+                    role.next.remove(partition);
+                }
+                let _ = reply.send(());
+            }
+            Some(SourceEvent::Failed(error)) => return Err(error.into()),
+            None => {}
+        }
+        let settings = &context.site.settings.archive;
+        let stopping = context.stop.is_stopped();
+        if stopping || role.rows >= settings.rows || (role.rows > 0 && role.since.elapsed() >= settings.every) {
+            role.flush()?;
+        }
+        if stopping {
+            return Ok(());
+        }
+    }
+}
+
+struct Archive<'c> {
+    context: &'c Context,
+    library: Library,
+    source: Source,
+    next: BTreeMap<Partition, NextOffset>,
+    tables: [Gathered; 3],
+    rows: usize,
+    since: Instant,
+}
+
+/// What waits for one table.
+#[derive(Debug)]
+struct Gathered {
+    table: Table,
+    topic: String,
+    batches: Vec<RecordBatch>,
+    up_to: BTreeMap<u32, i64>,
+}
+
+impl<'c> Archive<'c> {
+    fn open(context: &'c Context) -> Result<Self, RoleError> {
+        let settings = &context.site.settings;
+        let topics = &settings.topics;
+        let table = |table, topic: &str| Gathered {
+            table,
+            topic: topic.to_owned(),
+            batches: Vec::new(),
+            up_to: BTreeMap::new(),
+        };
+        Ok(Archive {
+            context,
+            library: context.runtime.block_on(Library::open(&settings.library))?,
+            source: Source::open(SourceSettings {
+                kafka: settings.kafka.clone(),
+                limits: settings.limits,
+                role: "archive",
+            instance: settings.instance.clone(),
+                topics: vec![topics.events.clone(), topics.scores.clone(), topics.alerts.clone()],
+            })?,
+            next: BTreeMap::new(),
+            tables: [
+                table(Table::Events, &topics.events),
+                table(Table::Predictions, &topics.scores),
+                table(Table::Alerts, &topics.alerts),
+            ],
+            rows: 0,
+            since: Instant::now(),
+        })
+    }
+
+    /// Takes partitions over at the library's positions.
+    fn own(&mut self, assigned: &[Assigned]) -> Result<Vec<NextOffset>, RoleError> {
+        let mut starts = Vec::with_capacity(assigned.len());
+        for one in assigned {
+            let Some(gathered) = self.tables.iter().find(|t| *t.topic == *one.partition.topic) else {
+                return Err(KafkaError::Thread("archive").into());
+            };
+            let positions = self.context.runtime.block_on(self.library.positions(gathered.table))?;
+            let start = match positions.get(&(one.partition.number as u32)) {
+                Some(&position) => one.check(Position(position).next())?,
+                None => NextOffset(one.low),
+            };
+            self.next.insert(one.partition.clone(), start);
+            starts.push(start);
+        }
+        Ok(starts)
+    }
+
+    fn gather(&mut self, block: &Block) -> Result<(), RoleError> {
+        if self.rows == 0 {
+            self.since = Instant::now();
+        }
+        let mut messages: BTreeMap<usize, Vec<(u32, i64, &[u8])>> = BTreeMap::new();
+        for record in block.iter() {
+            let Some(next) = self.next.get_mut(record.partition) else { continue };
+            let Some(table) = self.tables.iter().position(|t| *t.topic == *record.partition.topic) else { continue };
+            if record.offset < next.0 {
+                continue;
+            }
+            *next = NextOffset(record.offset + 1);
+            let partition = record.partition.number as u32;
+            self.tables[table].up_to.insert(partition, record.offset);
+            if self.tables[table].table == Table::Events {
+                let batch = events::decode(record.bytes).map_err(|cause| RoleError::Log {
+                    topic: record.partition.topic.to_string(),
+                    partition: record.partition.number,
+                    offset: record.offset,
+                    cause,
+                })?;
+                self.rows += batch.num_rows();
+                self.tables[table].batches.push(with_position(&batch, partition, record.offset)?);
+            } else {
+                messages.entry(table).or_default().push((partition, record.offset, record.bytes));
+            }
+        }
+        for (table, messages) in messages {
+            self.rows += messages.len();
+            let batch = match self.tables[table].table {
+                Table::Alerts => alerts_batch(&messages)?,
+                _ => predictions_batch(&messages)?,
+            };
+            self.tables[table].batches.push(batch);
+        }
+        Ok(())
+    }
+
+    /// One Delta commit a table for what was gathered.
+    fn flush(&mut self) -> Result<(), RoleError> {
+        let metrics = &self.context.metrics;
+        for gathered in &mut self.tables {
+            if gathered.up_to.is_empty() {
+                continue;
+            }
+            let timer = metrics.stage_seconds.with_label_values(&["archive"]).start_timer();
+            let batches = std::mem::take(&mut gathered.batches);
+            let up_to = std::mem::take(&mut gathered.up_to);
+            self.context.runtime.block_on(self.library.append(gathered.table, batches, &up_to))?;
+            timer.observe_duration();
+            if gathered.table == Table::Events {
+                for (partition, position) in up_to {
+                    metrics.archive_position.with_label_values(&[&partition.to_string()]).set(position);
+                }
+            }
+        }
+        self.rows = 0;
+        Ok(())
+    }
+}

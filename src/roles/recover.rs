@@ -1,0 +1,134 @@
+//! A partition's state, rebuilt when the partition is given to this process.
+//!
+//! First the case library up to the committed offset C or the archived position D,
+//! whichever is less; then, by reading the log on from there, Kafka up to C. All of that
+//! is folded without emitting. Whatever is missing in between stops the role: it is never
+//! skipped (invariant 3).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Context, RoleError};
+use crate::alerts::Memory;
+use crate::events::EventsView;
+use crate::features::Fold;
+use crate::kafka::{Assigned, NextOffset, Partition, Position, read_partition};
+use crate::library::{Library, Table, positions};
+
+/// A partition of the log of record in the hands of this process.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// State of its subjects.
+    pub(super) fold: Fold,
+    /// What the alert policy remembers, by [`memory_key`].
+    pub(super) memory: HashMap<String, Memory>,
+    /// Offset of the next message to fold.
+    pub(super) next: NextOffset,
+    /// Messages before this one were scored in an earlier life: they are folded silently.
+    pub(super) live: NextOffset,
+}
+
+/// Key of an alert memory in `auscult.alert-state`.
+pub(super) fn memory_key(task: &str, subject: i64, encounter: Option<&str>) -> String {
+    format!("{task}/{subject}/{}", encounter.unwrap_or(""))
+}
+
+/// Where reading of the log starts: after what the library gave, if Kafka still has that.
+///
+/// `committed` is C, `archived` is D. A group that never committed starts live at the log's
+/// beginning, whatever the archive holds.
+fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOffset, NextOffset), RoleError> {
+    let live = assigned.resume()?;
+    let after_library = archived.map_or(NextOffset(0), Position::next).min(live);
+    if assigned.committed.is_none() && archived.is_none() {
+        return Ok((live, live));
+    }
+    Ok((assigned.check(after_library)?, live))
+}
+
+/// Rebuilds the state of an assigned partition; reading goes on at [`Part::next`].
+pub(super) fn recover(context: &Context, library: &Library, assigned: &Assigned) -> Result<Part, RoleError> {
+    let number = assigned.partition.number;
+    let site = &context.site;
+    let triggers = site.tasks.iter().map(|task| task.trigger.clone()).collect();
+    let mut fold = Fold::new(Arc::clone(&site.features), triggers);
+    let archived = context.runtime.block_on(library.positions(Table::Events))?;
+    let (next, live) = start(assigned, archived.get(&(number as u32)).map(|&d| Position(d)))?;
+    let rows = context.runtime.block_on(replay(library, number as u32, next, &mut fold))?;
+    let memory = memories(context, number)?;
+    tracing::info!(partition = number, rows, subjects = fold.subjects(), from = next.0, live = live.0, "state recovered");
+    Ok(Part { fold, memory, next, live })
+}
+
+/// Folds the library's rows of a partition that lie before `next`; returns how many.
+async fn replay(library: &Library, partition: u32, next: NextOffset, fold: &mut Fold) -> Result<u64, RoleError> {
+    let mut history = library.history(partition).await?;
+    let mut rows = 0;
+    while let Some(batch) = history.next().await? {
+        let view = EventsView::new(&batch)?;
+        let at = positions(&batch)?;
+        for row in 0..view.len() {
+            if at[row] >= next.0 {
+                return Ok(rows);
+            }
+            fold.apply(&view.row(row), None);
+            rows += 1;
+        }
+    }
+    Ok(rows)
+}
+
+/// What the alert policy remembers of a partition's subjects.
+fn memories(context: &Context, number: i32) -> Result<HashMap<String, Memory>, RoleError> {
+    let settings = &context.site.settings;
+    let partition = Partition { topic: settings.topics.alert_state.as_str().into(), number };
+    let mut memory = HashMap::new();
+    let mut unread = 0;
+    read_partition(&settings.kafka, &partition, settings.kafka.deadline, |key, value| {
+        let Ok(key) = std::str::from_utf8(key) else { return unread += 1 };
+        match value.map(serde_json::from_slice::<Memory>) {
+            Some(Ok(one)) => {
+                memory.insert(key.to_owned(), one);
+            }
+            Some(Err(_)) => unread += 1,
+            None => {
+                memory.remove(key);
+            }
+        }
+    })?;
+    if unread > 0 {
+        tracing::error!(partition = number, unread, "alert memories cannot be read; those subjects may be alerted again");
+    }
+    Ok(memory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn assigned(committed: Option<i64>, low: i64, high: i64) -> Assigned {
+        let partition = Partition { topic: "auscult.events".into(), number: 0 };
+        Assigned { partition, committed: committed.map(NextOffset), low, high }
+    }
+
+    fn at(next: i64, live: i64) -> (NextOffset, NextOffset) {
+        (NextOffset(next), NextOffset(live))
+    }
+
+    #[test]
+    fn reading_starts_after_the_library_and_lives_from_the_committed_offset() {
+        assert_eq!(start(&assigned(Some(50), 0, 90), Some(Position(29))).unwrap(), at(30, 50));
+        assert_eq!(start(&assigned(Some(50), 0, 90), None).unwrap(), at(0, 50));
+        assert_eq!(start(&assigned(Some(50), 0, 90), Some(Position(70))).unwrap(), at(50, 50));
+        assert_eq!(start(&assigned(None, 0, 90), Some(Position(70))).unwrap(), at(0, 0));
+        assert_eq!(start(&assigned(None, 7, 90), None).unwrap(), at(7, 7));
+    }
+
+    #[test]
+    fn invariant_03_a_gap_between_library_and_log_stops_the_role() {
+        let error = start(&assigned(Some(50), 40, 90), Some(Position(29))).unwrap_err().to_string();
+        assert!(error.contains("auscult.events-0") && error.contains("30") && error.contains("40"), "{error}");
+        assert!(start(&assigned(Some(50), 40, 90), None).is_err());
+        assert!(start(&assigned(Some(30), 40, 90), Some(Position(60))).is_err());
+    }
+}

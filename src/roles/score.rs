@@ -1,0 +1,359 @@
+//! Role `score`: the log of record to scores and alerts.
+//!
+//! Consume, fold, score what falls due, decide, produce, commit: one Kafka transaction a
+//! batch holds the scores, the alerts, the policy's memory and the offsets (invariant 2).
+//! Models are swapped between batches only.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::champions::{Champion, Champions};
+use super::recover::{Part, memory_key, recover};
+use super::{Context, RoleError, wall_now};
+use crate::alerts::{
+    Alert, Contribution, Decision, Explained, Identifier, ModelName, Score, Status, cloud_event, decide, score_json,
+};
+use crate::events::{self, EventsView};
+use crate::features::{Applied, Due, Prediction};
+use crate::kafka::{Block, NextOffset, Outbox, Partition, Source, SourceEvent, SourceSettings, Transactions};
+use crate::library::Library;
+use crate::models::Scratch;
+use crate::telemetry::Beat;
+
+/// Indices into the topics of the role's producer.
+const SCORES: usize = 0;
+const ALERTS: usize = 1;
+const ALERT_STATE: usize = 2;
+
+/// Why a prediction has no risk while no model was ever promoted.
+const NO_MODEL: &str = "no model has passed its gate yet";
+
+/// Runs the role until the process stops.
+pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
+    let library = context.runtime.block_on(Library::open(&context.site.settings.library))?;
+    let mut role = Scoring::open(context)?;
+    beat.ready(true);
+    while !context.stop.is_stopped() {
+        beat.beat();
+        role.champions.follow();
+        match role.source.next(Duration::from_millis(100))? {
+            Some(SourceEvent::Block(block)) => role.batch(&block)?,
+            Some(SourceEvent::Assigned(assigned, reply)) => {
+                let mut starts = Vec::with_capacity(assigned.len());
+                for one in &assigned {
+                    let part = recover(context, &library, one)?;
+                    beat.beat();
+                    starts.push(part.next);
+                    role.parts.insert(one.partition.number, part);
+                }
+                role.measure();
+                // A polling thread that gave up waiting has said so itself.
+                let _ = reply.send(starts);
+            }
+            Some(SourceEvent::Revoked(partitions, reply)) => {
+                for partition in &partitions {
+                    role.parts.remove(&partition.number);
+                }
+                role.measure();
+                let _ = reply.send(());
+            }
+            Some(SourceEvent::Failed(error)) => return Err(error.into()),
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+struct Scoring<'c> {
+    context: &'c Context,
+    champions: Champions<'c>,
+    source: Source,
+    transactions: Transactions,
+    parts: BTreeMap<i32, Part>,
+    due: Due,
+    scratch: Scratch,
+    /// Partition and arrival (milliseconds) of each row of `due`.
+    origins: Vec<Origin>,
+    outbox: Outbox,
+    json: Vec<u8>,
+    /// What is counted once the transaction is committed.
+    made: Made,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct Origin {
+    partition: i32,
+    arrived_ms: i64,
+}
+
+#[derive(Default, Debug)]
+struct Made {
+    /// Scores by (task, whether there is a risk).
+    scores: BTreeMap<(usize, bool), u64>,
+    /// Alerts by (task, tier, kind).
+    alerts: BTreeMap<(usize, String, &'static str), u64>,
+    /// Arrivals behind the alerts.
+    arrivals: Vec<i64>,
+    applied: [u64; 3],
+}
+
+impl<'c> Scoring<'c> {
+    fn open(context: &'c Context) -> Result<Self, RoleError> {
+        let settings = &context.site.settings;
+        let topics = &settings.topics;
+        Ok(Scoring {
+            context,
+            champions: Champions::open(context)?,
+            transactions: Transactions::open(settings, "score", &[&topics.scores, &topics.alerts, &topics.alert_state])?,
+            source: Source::open(SourceSettings {
+                kafka: settings.kafka.clone(),
+                limits: settings.limits,
+                role: "score",
+            instance: settings.instance.clone(),
+                topics: vec![topics.events.clone()],
+            })?,
+            parts: BTreeMap::new(),
+            due: Due::default(),
+            scratch: Scratch::default(),
+            origins: Vec::new(),
+            outbox: Outbox::default(),
+            json: Vec::new(),
+            made: Made::default(),
+        })
+    }
+
+    /// One block of event batches into one transaction.
+    fn batch(&mut self, block: &Block) -> Result<(), RoleError> {
+        let metrics = &self.context.metrics;
+        self.due.clear();
+        self.origins.clear();
+        self.made = Made::default();
+        let mut next: BTreeMap<i32, NextOffset> = BTreeMap::new();
+        let timer = metrics.stage_seconds.with_label_values(&["fold"]).start_timer();
+        for record in block.iter() {
+            let number = record.partition.number;
+            // Records of a partition that was taken away meanwhile belong to its new owner.
+            let Some(part) = self.parts.get_mut(&number) else { continue };
+            if record.offset < part.next.0 {
+                continue;
+            }
+            let batch = events::decode(record.bytes).map_err(|cause| RoleError::Log {
+                topic: record.partition.topic.to_string(),
+                partition: number,
+                offset: record.offset,
+                cause,
+            })?;
+            let view = EventsView::new(&batch)?;
+            let is_live = record.offset >= part.live.0;
+            for row in 0..view.len() {
+                let due = is_live.then_some(&mut self.due);
+                match part.fold.apply(&view.row(row), due) {
+                    Applied::Redelivered => self.made.applied[0] += 1,
+                    Applied::Corrected => self.made.applied[1] += 1,
+                    Applied::Retracted => self.made.applied[2] += 1,
+                    _ => {}
+                }
+            }
+            self.origins.resize(self.due.rows.len(), Origin { partition: number, arrived_ms: record.timestamp_ms });
+            part.next = NextOffset(record.offset + 1);
+            if is_live {
+                next.insert(number, part.next);
+            }
+        }
+        timer.observe_duration();
+        self.outbox.clear();
+        let timer = metrics.stage_seconds.with_label_values(&["score"]).start_timer();
+        self.score()?;
+        timer.observe_duration();
+        if !next.is_empty() {
+            self.publish(&next)?;
+        }
+        self.measure();
+        Ok(())
+    }
+
+    /// Scores what fell due and decides about each, in the order it fell due.
+    fn score(&mut self) -> Result<(), RoleError> {
+        let due = std::mem::take(&mut self.due);
+        let columns = self.context.site.features.len();
+        let risks = self.risks(&due, columns)?;
+        for (row, prediction) in due.rows.iter().enumerate() {
+            let task = &self.context.site.tasks[prediction.trigger];
+            let champion = self.champions.of(prediction.trigger).cloned();
+            let risk = risks[row];
+            let model = champion.as_ref().map_or(ModelName { name: &task.name, version: 0, sha256: "" }, name);
+            let status = risk.map_or(Status::Indeterminate(NO_MODEL), Status::Ok);
+            score_json(
+                &Score {
+                    task: &task.name,
+                    subject: prediction.subject,
+                    encounter: prediction.encounter.as_deref(),
+                    prediction_time: prediction.time,
+                    status,
+                    model,
+                    source: &prediction.source,
+                },
+                &mut self.json,
+            )?;
+            self.outbox.push(SCORES, prediction.subject.0.to_string().as_bytes(), &self.json);
+            *self.made.scores.entry((prediction.trigger, risk.is_some())).or_default() += 1;
+            if let Some(champion) = &champion {
+                let values = &due.values[row * columns..(row + 1) * columns];
+                let observed = &due.observed[row * columns..(row + 1) * columns];
+                self.alert(prediction, self.origins[row], champion, risk, values, observed)?;
+            }
+        }
+        self.due = due;
+        Ok(())
+    }
+
+    /// The risk of each row of `due`; `None` where its task has no model.
+    fn risks(&mut self, due: &Due, columns: usize) -> Result<Vec<Option<f64>>, RoleError> {
+        let mut risks = vec![None; due.rows.len()];
+        let mut rows = Vec::new();
+        let mut values = Vec::new();
+        let mut scored = Vec::new();
+        for task in 0..self.context.site.tasks.len() {
+            let Some(champion) = self.champions.of(task) else { continue };
+            rows.clear();
+            rows.extend((0..due.rows.len()).filter(|&row| due.rows[row].trigger == task));
+            scored.clear();
+            if rows.len() == due.rows.len() {
+                champion.bundle.score_with(&due.values, &mut self.scratch, &mut scored)?;
+            } else {
+                values.clear();
+                for &row in &rows {
+                    values.extend_from_slice(&due.values[row * columns..(row + 1) * columns]);
+                }
+                champion.bundle.score_with(&values, &mut self.scratch, &mut scored)?;
+            }
+            for (&row, &risk) in rows.iter().zip(&scored) {
+                risks[row] = Some(risk).filter(|risk| risk.is_finite());
+            }
+        }
+        Ok(risks)
+    }
+
+    /// Decides about one risk; an alert and the policy's memory go into the outbox.
+    fn alert(
+        &mut self,
+        prediction: &Prediction,
+        origin: Origin,
+        champion: &Champion,
+        risk: Option<f64>,
+        values: &[f32],
+        observed: &[i64],
+    ) -> Result<(), RoleError> {
+        let site = &self.context.site;
+        let task = &site.tasks[prediction.trigger];
+        let Some(part) = self.parts.get_mut(&origin.partition) else { return Ok(()) };
+        let key = memory_key(&task.name, prediction.subject.0, prediction.encounter.as_deref());
+        let threshold = task.policy.threshold_or(champion.bundle.threshold());
+        if !part.memory.contains_key(&key) && risk.is_none_or(|risk| risk < threshold) {
+            // Nothing stands and nothing rises: nothing to remember either.
+            return Ok(());
+        }
+        let memory = part.memory.entry(key.clone()).or_default();
+        let Some(decision) = decide(&task.policy, threshold, memory, prediction.time, risk) else { return Ok(()) };
+        let stored = serde_json::to_vec(memory)?;
+        let identifier = if site.settings.identify {
+            part.fold.token(prediction.subject).map(|token| self.context.pseudonyms.open(token)).transpose()?
+        } else {
+            None
+        };
+        let explained = risk.map(|risk| Self::explain(self.context, champion, risk, values, observed)).transpose()?;
+        let event = cloud_event(&Alert {
+            task: &task.name,
+            title: &task.title,
+            decision: &decision,
+            subject: prediction.subject,
+            identifier: identifier.as_ref().map(|(system, value)| Identifier { system, value }),
+            encounter: prediction.encounter.as_deref(),
+            prediction_time: prediction.time,
+            published_at: wall_now(),
+            horizon: task.horizon,
+            risk,
+            model: name(champion),
+            explanation: explained.as_ref(),
+            outcome: task.policy.outcome.as_ref(),
+            top: task.policy.top,
+            source: &prediction.source,
+        })?;
+        self.outbox.push(ALERTS, event.key.as_bytes(), &event.data).with_headers(event.headers);
+        self.outbox.push(ALERT_STATE, key.as_bytes(), &stored).to_partition(origin.partition);
+        self.count_alert(prediction.trigger, &decision);
+        self.made.arrivals.push(origin.arrived_ms);
+        Ok(())
+    }
+
+    /// Why a risk is what it is.
+    fn explain(
+        context: &'c Context,
+        champion: &Champion,
+        risk: f64,
+        values: &[f32],
+        observed: &[i64],
+    ) -> Result<Explained<'c>, RoleError> {
+        let features = &context.site.features;
+        let explanation = champion.bundle.explain(values)?;
+        let contributions = explanation
+            .contributions
+            .iter()
+            .enumerate()
+            .map(|(i, &contribution)| Contribution {
+                feature: features.name(i),
+                value: values[i],
+                unit: Some(features.unit(i)).filter(|unit| !unit.is_empty()),
+                observed_at: Some(observed[i]).filter(|&at| at != i64::MIN),
+                contribution,
+            })
+            .collect();
+        Ok(Explained::new(risk, explanation.base, contributions)?)
+    }
+
+    fn count_alert(&mut self, task: usize, decision: &Decision<'_>) {
+        let key = (task, decision.tier.to_owned(), decision.kind.as_str());
+        *self.made.alerts.entry(key).or_default() += 1;
+    }
+
+    /// The outbox and the offsets into one transaction; then what it held is counted.
+    fn publish(&mut self, next: &BTreeMap<i32, NextOffset>) -> Result<(), RoleError> {
+        let context = self.context;
+        let metrics = &context.metrics;
+        let topic: std::sync::Arc<str> = context.site.settings.topics.events.as_str().into();
+        let offsets: Vec<(Partition, NextOffset)> =
+            next.iter().map(|(&number, &next)| (Partition { topic: topic.clone(), number }, next)).collect();
+        let group = self.source.group().ok_or(RoleError::NoGroup)?;
+        let timer = metrics.transaction_seconds.with_label_values(&["score"]).start_timer();
+        self.transactions.publish(&self.outbox, &offsets, &group)?;
+        timer.observe_duration();
+        metrics.transactions.with_label_values(&["score", "committed"]).inc();
+        let tasks = &context.site.tasks;
+        for ((task, is_ok), count) in &self.made.scores {
+            let status = if *is_ok { "ok" } else { "indeterminate" };
+            metrics.scores.with_label_values(&[tasks[*task].name.as_str(), status]).inc_by(*count);
+        }
+        for ((task, tier, kind), count) in &self.made.alerts {
+            metrics.alerts.with_label_values(&[tasks[*task].name.as_str(), tier, kind]).inc_by(*count);
+        }
+        let now_ms = wall_now() / 1000;
+        for arrived in &self.made.arrivals {
+            metrics.alert_latency.observe((now_ms - arrived).max(0) as f64 / 1e3);
+        }
+        metrics.redelivered_events.inc_by(self.made.applied[0]);
+        metrics.corrected_events.inc_by(self.made.applied[1]);
+        metrics.retracted_events.inc_by(self.made.applied[2]);
+        Ok(())
+    }
+
+    fn measure(&self) {
+        let metrics = &self.context.metrics;
+        let folds = || self.parts.values().map(|part| &part.fold);
+        metrics.state_subjects.set(folds().map(|fold| fold.subjects() as i64).sum());
+        metrics.state_bytes.set(folds().map(|fold| fold.bytes() as i64).sum());
+    }
+}
+
+fn name(champion: &Champion) -> ModelName<'_> {
+    ModelName { name: &champion.model.name, version: champion.model.version, sha256: &champion.model.sha256 }
+}

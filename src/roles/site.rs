@@ -1,0 +1,114 @@
+//! A site whole: settings, concepts, rules, features and tasks, validated together.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::events::Pseudonyms;
+use crate::features::FeatureSpec;
+use crate::learn::Task;
+use crate::normalize::{Concepts, Normalizer};
+use crate::settings::{Problem, Settings, SiteFiles, TextFile};
+
+/// Everything that a site's folder says, ready for use.
+#[derive(Debug)]
+pub struct Site {
+    /// `auscult.toml`.
+    pub settings: Settings,
+    /// `concepts.csv`.
+    pub concepts: Concepts,
+    /// `normalize.sql`.
+    pub normalize_sql: TextFile,
+    /// `features.toml`.
+    pub features: Arc<FeatureSpec>,
+    /// `tasks/*.toml`, in the order of their names.
+    pub tasks: Vec<Task>,
+}
+
+impl Site {
+    /// Reads and validates the site at `config` (see [`SiteFiles::find`]), under the environment.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn load(config: Option<&Path>) -> Result<Site, Vec<Problem>> {
+        let files = SiteFiles::find(config, std::env::var_os("AUSCULT_CONFIG").as_deref())?;
+        Site::parse(&files, std::env::vars())
+    }
+
+    /// Validates the files of a site under the environment `env`.
+    ///
+    /// # Errors
+    /// Every problem at once.
+    pub fn parse(files: &SiteFiles, env: impl Iterator<Item = (String, String)>) -> Result<Site, Vec<Problem>> {
+        let mut problems = Vec::new();
+        let settings = keep(Settings::load(files, env), &mut problems);
+        let concepts = keep(Concepts::parse(&files.concepts.name, &files.concepts.text), &mut problems);
+        if let Some(concepts) = &concepts {
+            // The plan is tried under a throw-away key: checking a site must not make its secret.
+            let trial = Pseudonyms::new(b"only to try the plan").map_err(|_| Vec::new());
+            let limit = settings.as_ref().map_or(usize::MAX, |settings| settings.limits.record_bytes);
+            let sql = &files.normalize_sql;
+            keep(trial.and_then(|key| Normalizer::new(concepts, &sql.name, &sql.text, key, limit)), &mut problems);
+        }
+        // Without concepts every feature would seem unknown; the concepts' own problem says enough.
+        let features = concepts.as_ref().and_then(|concepts| {
+            keep(FeatureSpec::parse(&files.features.name, &files.features.text, &concepts.units()), &mut problems)
+        });
+        let mut tasks = Vec::new();
+        for file in &files.tasks {
+            tasks.extend(keep(Task::parse(file, &files.aces), &mut problems));
+        }
+        for (i, task) in tasks.iter().enumerate() {
+            if tasks[..i].iter().any(|other: &Task| other.name == task.name) {
+                problems.push(Problem::new("tasks", task.name.clone(), "two tasks have this name", "rename one"));
+            }
+        }
+        match (settings, concepts, features) {
+            (Some(settings), Some(concepts), Some(features)) if problems.is_empty() => Ok(Site {
+                settings,
+                concepts,
+                normalize_sql: files.normalize_sql.clone(),
+                features: Arc::new(features),
+                tasks,
+            }),
+            _ => Err(problems),
+        }
+    }
+
+    /// The pseudonyms under the site's secret, which is made if there is none; then a warning
+    /// says where.
+    ///
+    /// # Errors
+    /// If the secret cannot be read or made, or is too short.
+    pub fn pseudonyms(&self) -> Result<Pseudonyms, Problem> {
+        let (secret, warning) = self.settings.identity.secret()?;
+        if let Some(warning) = warning {
+            tracing::warn!("{warning}");
+        }
+        Pseudonyms::new(secret.expose().as_bytes())
+            .map_err(|error| Problem::new("auscult.toml", "identity.key", error.to_string(), "make a longer key"))
+    }
+
+    /// The normalizer of this site.
+    ///
+    /// # Errors
+    /// The problems of `normalize.sql`.
+    pub fn normalizer(&self, pseudonyms: Pseudonyms) -> Result<Normalizer, Vec<Problem>> {
+        let sql = &self.normalize_sql;
+        Normalizer::new(&self.concepts, &sql.name, &sql.text, pseudonyms, self.settings.limits.record_bytes)
+    }
+
+    /// The task of that name.
+    ///
+    /// # Errors
+    /// A problem that lists the tasks there are.
+    pub fn task(&self, name: &str) -> Result<&Task, Problem> {
+        self.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.tasks.iter().map(|task| task.name.as_str()).collect();
+            Problem::new("tasks", "--task", "this site has no such task", format!("choose one of: {}", names.join(", ")))
+        })
+    }
+}
+
+fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
+    result.map_err(|found| problems.extend(found)).ok()
+}

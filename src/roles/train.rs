@@ -1,0 +1,110 @@
+//! Role `train`: the library to better models, on each task's schedule.
+//!
+//! One training at a time; a task that cannot be trained says why and waits for its next
+//! turn. What passes the gate is promoted and announced on `auscult.models`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use croner::Cron;
+
+use super::{Context, RoleError, wall_now};
+use crate::kafka::{Feeder, KafkaError};
+use crate::learn::{self, Announcement, Registry, Task, TrainReport};
+use crate::library::Library;
+use crate::settings::Settings;
+use crate::telemetry::{Beat, Metrics};
+
+/// Runs the role until the process stops.
+pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
+    let mut turns: Vec<(&Task, Cron, DateTime<Utc>)> = Vec::new();
+    for task in &context.site.tasks {
+        if let Some(schedule) = &task.train.schedule {
+            turns.push((task, schedule.clone(), Utc::now()));
+        }
+    }
+    for (_, schedule, due) in &mut turns {
+        *due = after(schedule, *due);
+    }
+    beat.ready(true);
+    while !context.stop.wait(Duration::from_millis(200)) {
+        beat.beat();
+        let now = Utc::now();
+        for (task, schedule, due) in &mut turns {
+            if *due <= now {
+                train_once(context, task, beat)?;
+                *due = after(schedule, Utc::now());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The next turn after `now`; a schedule without one never comes due.
+fn after(schedule: &Cron, now: DateTime<Utc>) -> DateTime<Utc> {
+    schedule.find_next_occurrence(&now, false).unwrap_or(DateTime::<Utc>::MAX_UTC)
+}
+
+/// Trains one task, promotes what passes and announces it. `None` if this time there was nothing
+/// to train on; only a broken registry, library or broker is an error.
+///
+/// # Errors
+/// As said.
+pub fn train_once(context: &Context, task: &Task, beat: &Beat) -> Result<Option<TrainReport>, RoleError> {
+    let settings = &context.site.settings;
+    let library = context.runtime.block_on(Library::open(&settings.library))?;
+    let registry = Registry::open(&settings.registry)?;
+    let features = std::sync::Arc::clone(&context.site.features);
+    let mut progress = |what: &str| {
+        beat.beat();
+        tracing::info!(task = task.name, what, "training");
+    };
+    let trained = context.runtime.block_on(learn::train(
+        &library,
+        &registry,
+        features,
+        task,
+        None,
+        wall_now(),
+        &mut progress,
+    ));
+    match trained {
+        Ok(report) => {
+            tracing::info!(task = task.name, promoted = report.promoted, reason = report.reason, "trained");
+            observe(&context.metrics, &report);
+            if report.promoted {
+                announce(settings, &registry, &task.name)?;
+            }
+            Ok(Some(report))
+        }
+        Err(error) => {
+            tracing::warn!(task = task.name, %error, "no model was trained this time");
+            Ok(None)
+        }
+    }
+}
+
+fn observe(metrics: &Metrics, report: &TrainReport) {
+    metrics.train_seconds.with_label_values(&[&report.task]).set(report.seconds);
+    if let Some(auroc) = report.metrics.auroc {
+        metrics.model_auroc.with_label_values(&[report.task.as_str(), "held_out"]).set(auroc);
+    }
+}
+
+/// Tells every running score role of the champion of a task.
+///
+/// # Errors
+/// If the registry cannot be read or the broker does not take the message within `kafka.deadline`.
+pub fn announce(settings: &Settings, registry: &Registry, task: &str) -> Result<(), RoleError> {
+    let Some(champion) = registry.champion(task)? else { return Ok(()) };
+    let announcement = Announcement {
+        task: task.to_owned(),
+        name: champion.name,
+        version: champion.version,
+        sha256: champion.sha256,
+    };
+    let feeder = Feeder::open(settings)?;
+    let value = serde_json::to_vec(&announcement)?;
+    feeder.send(&settings.topics.models, Some(task.as_bytes()), &value, None)?;
+    feeder.flush(settings.kafka.deadline).map_err(|error: KafkaError| error.into())
+}

@@ -1,0 +1,409 @@
+//! The ward job on a real Kafka: `cargo bench --bench ward [-- drain|paced]`.
+//!
+//! PhysioNet 2012 set-a as flat JSON on four partitions, through both hops (raw to events,
+//! events to scores), exactly once, with an imported XGBoost model of 300 trees on 188
+//! features, a score a stay and hour. Prints a JSON line a run: drain rate, CPU seconds,
+//! peak memory; then, paced, latency from the produce call of the triggering event to the
+//! read_committed read of its score. The scores of 20 patients are checked against an
+//! independent reference. `WARD_RUNS`, `WARD_SECONDS` and `WARD_RATE` change the sizes.
+//!
+//! What bounds the drain: two cores shared by broker, daemon and this reader.
+
+#[path = "../broker/mod.rs"]
+mod broker;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use auscult::events::Pseudonyms;
+use auscult::kafka::Feeder;
+use auscult::learn::Registry;
+use auscult::models::Bundle;
+use auscult::roles::Site;
+use auscult::settings::SiteFiles;
+use broker::Broker;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::Message;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde::Deserialize;
+use serde_json::json;
+
+const KEY: &str = "the secret of the ward benchmark";
+const PARTITIONS: i32 = 4;
+
+/// One line of the job's input, and the hours that it makes due.
+struct Line {
+    bytes: Vec<u8>,
+    patient: usize,
+    hours: std::ops::RangeInclusive<u32>,
+}
+
+struct Job {
+    lines: Vec<Line>,
+    patients: Vec<String>,
+    /// By (patient, hour).
+    expected: HashMap<(usize, u32), f64>,
+    starts: Vec<i64>,
+}
+
+fn main() {
+    let wants = |word: &str| {
+        let words: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+        words.is_empty() || words.iter().any(|w| w == word)
+    };
+    let number = |name: &str, default: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(default);
+    let Some(job) = job() else {
+        eprintln!("SKIPPED, the ward job needs shared/ beside the checkout and python3");
+        return;
+    };
+    let Some(broker) = Broker::start() else { return };
+    let triggers: usize = job.lines.iter().map(|l| l.hours.clone().count()).sum();
+    eprintln!("{} events, {} stays, {triggers} scores", job.lines.len(), job.patients.len());
+    if wants("drain") {
+        let raw = Run::new(&broker, "drain-load", "raw.ward");
+        raw.ensure();
+        let feeder = Feeder::open(&raw.site().settings).expect("feeder");
+        for line in &job.lines {
+            feeder.send("raw.ward", Some(job.patients[line.patient].as_bytes()), &line.bytes, None).expect("load");
+        }
+        feeder.flush(Duration::from_secs(60)).expect("load");
+        for run in 0..number("WARD_RUNS", 3) {
+            drain(&broker, &job, triggers, &Run::new(&broker, &format!("drain-{run}"), "raw.ward"));
+        }
+    }
+    if wants("paced") {
+        for run in 0..number("WARD_PACED_RUNS", 1) {
+            let raw = format!("raw.paced-{run}");
+            let run = Run::new(&broker, &format!("paced-{run}"), &raw);
+            paced(&broker, &job, &run, &raw, number("WARD_RATE", 2000), number("WARD_SECONDS", 60));
+        }
+    }
+}
+
+/// Reads the job's input through the converter, and what it must give.
+fn job() -> Option<Job> {
+    let shared = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
+    let data = shared.join("data/physionet2012");
+    if !data.exists() {
+        return None;
+    }
+    let mut child = Command::new("python3")
+        .arg(shared.join("tools/p12_events.py"))
+        .arg(data.join("physionet2012_set-a_long.csv.gz"))
+        .arg(data.join("Outcomes-a.txt"))
+        .arg("--no-outcome")
+        .stdout(Stdio::piped())
+        .spawn()
+        .ok()?;
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        patient: &'a str,
+        recorded: &'a str,
+        code: &'a str,
+    }
+    let (mut ids, mut patients, mut starts, mut next) = (HashMap::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut lines = Vec::with_capacity(1_800_000);
+    for line in BufReader::new(child.stdout.take()?).split(b'\n') {
+        let bytes = line.ok()?;
+        let event: Event<'_> = serde_json::from_slice(&bytes).ok()?;
+        let patient = *ids.entry(event.patient.to_owned()).or_insert_with(|| {
+            patients.push(event.patient.to_owned());
+            starts.push(i64::MIN);
+            next.push(1u32);
+            patients.len() - 1
+        });
+        let recorded = chrono::DateTime::parse_from_rfc3339(event.recorded).ok()?.timestamp();
+        let mut hours = 1..=0;
+        if starts[patient] != i64::MIN {
+            let hour = u32::try_from((recorded - starts[patient]) / 3600).ok()?.min(48);
+            hours = next[patient]..=hour;
+            next[patient] = next[patient].max(hour + 1);
+        }
+        if event.code == "ENCOUNTER//ICU//START" {
+            starts[patient] = recorded;
+        }
+        lines.push(Line { bytes, patient, hours });
+    }
+    child.wait().ok()?;
+    let mut expected = HashMap::new();
+    for row in fs::read_to_string(shared.join("peers/expected_20.csv")).ok()?.lines().skip(1) {
+        let mut cells = row.split(',');
+        let (patient, hour, score) = (cells.next()?, cells.next()?, cells.next()?);
+        expected.insert((ids[patient], hour.parse().ok()?), score.parse().ok()?);
+    }
+    Some(Job { lines, patients, expected, starts })
+}
+
+/// A site of its own for one run: own topics, own groups, own registry with the model in it.
+struct Run {
+    dir: tempfile::TempDir,
+    env: BTreeMap<String, String>,
+    scores: String,
+}
+
+impl Run {
+    fn new(broker: &Broker, name: &str, raw: &str) -> Run {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let site = dir.path().join("site");
+        copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/benches/ward"), &site);
+        let toml = fs::read_to_string(site.join("auscult.toml")).expect("auscult.toml").replace("raw.ward", raw);
+        fs::write(site.join("auscult.toml"), toml).expect("auscult.toml");
+        let mut env: BTreeMap<String, String> = BTreeMap::new();
+        let mut set = |key: &str, value: String| env.insert(format!("AUSCULT__{key}"), value);
+        for topic in ["events", "scores", "alerts", "alert_state", "models", "dead_letter", "feedback"] {
+            set(&format!("TOPICS__{}", topic.to_uppercase()), format!("{name}.{topic}"));
+        }
+        set("KAFKA__GROUP", name.to_owned());
+        set("KAFKA__BROKERS", broker.bootstrap.clone());
+        set("LIBRARY__URL", format!("file://{}/library", dir.path().display()));
+        set("REGISTRY__URL", format!("file://{}/registry", dir.path().display()));
+        set("IDENTITY__KEY", KEY.to_owned());
+        let run = Run { dir, env, scores: format!("{name}.scores") };
+        run.register();
+        run
+    }
+
+    fn site(&self) -> Site {
+        let files = SiteFiles::find(Some(&self.dir.path().join("site")), None).expect("the ward site");
+        Site::parse(&files, self.env.clone().into_iter()).expect("the ward site")
+    }
+
+    fn ensure(&self) {
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        runtime.block_on(auscult::kafka::ensure(&self.site().settings)).expect("topics");
+    }
+
+    /// Registers the job's model as the champion.
+    fn register(&self) {
+        let site = self.site();
+        let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/peers/model.json");
+        let spec = &site.features;
+        let bytes = fs::read(model).expect("model.json");
+        let mut bundle =
+            Bundle::import_xgboost(&bytes, "ward", spec.names().to_vec(), &spec.hash(), 1.0, 0).expect("model.json");
+        let registry = Registry::open(&site.settings.registry).expect("registry");
+        let none = json!({});
+        let model = registry.register("ward", &mut bundle, &none, "imported", 0).expect("register");
+        registry.promote(&model, None, &none, "imported", 0).expect("promote");
+    }
+
+    fn daemon(&self, log: &str) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_auscult"))
+            .args(["run", "--roles", "normalize,score"])
+            .env("AUSCULT_CONFIG", self.dir.path().join("site"))
+            .envs(&self.env)
+            .stderr(fs::File::create(self.dir.path().join(log)).expect("log"))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the daemon")
+    }
+}
+
+fn copy(from: &Path, to: &PathBuf) {
+    fs::create_dir_all(to).expect("site");
+    for entry in fs::read_dir(from).expect("site").filter_map(Result::ok) {
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(path, target).expect("site");
+        }
+    }
+}
+
+/// What a subscriber makes of one score.
+#[derive(Deserialize)]
+struct Score<'a> {
+    subject: &'a str,
+    prediction_time: &'a str,
+    risk: f64,
+}
+
+/// Scores read so far, by (patient, hour), and what was wrong with them.
+#[derive(Default)]
+struct Seen {
+    at: HashMap<(usize, u32), Instant>,
+    duplicates: u64,
+    wrong: u64,
+    checked: u64,
+    worst: f64,
+}
+
+impl Seen {
+    fn take(&mut self, job: &Job, subjects: &HashMap<i64, usize>, payload: &[u8], now: Instant) {
+        let score: Score<'_> = serde_json::from_slice(payload).expect("a score");
+        let patient = subjects[&score.subject.parse::<i64>().expect("a pseudonym")];
+        let at = chrono::DateTime::parse_from_rfc3339(score.prediction_time).expect("a time").timestamp();
+        let hour = ((at - job.starts[patient]) / 3600) as u32;
+        if self.at.insert((patient, hour), now).is_some() {
+            self.duplicates += 1;
+        }
+        if let Some(expected) = job.expected.get(&(patient, hour)) {
+            let off = (expected - score.risk).abs();
+            self.checked += 1;
+            self.worst = self.worst.max(off);
+            self.wrong += u64::from(off > 1e-4);
+        }
+    }
+}
+
+fn subjects(job: &Job) -> HashMap<i64, usize> {
+    let key = Pseudonyms::new(KEY.as_bytes()).expect("key");
+    job.patients.iter().enumerate().map(|(i, p)| (key.subject("ward", p).0, i)).collect()
+}
+
+fn reader(broker: &Broker, topic: &str) -> BaseConsumer {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &broker.bootstrap)
+        .set("group.id", "ward-reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("fetch.wait.max.ms", "5")
+        .create()
+        .expect("reader");
+    let mut list = TopicPartitionList::new();
+    for p in 0..PARTITIONS {
+        list.add_partition_offset(topic, p, Offset::Beginning).expect("partition");
+    }
+    consumer.assign(&list).expect("assign");
+    consumer
+}
+
+fn drain(broker: &Broker, job: &Job, triggers: usize, run: &Run) {
+    run.ensure();
+    let (subjects, consumer) = (subjects(job), reader(broker, &run.scores));
+    consumer.poll(Duration::from_millis(100));
+    let broker_before = cpu(broker.pid());
+    let started = Instant::now();
+    let mut daemon = run.daemon("drain.log");
+    let (mut seen, mut first, mut last) = (Seen::default(), None, started);
+    while seen.at.len() < triggers && started.elapsed() < Duration::from_secs(300) {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
+            last = Instant::now();
+            first.get_or_insert(last);
+            seen.take(job, &subjects, message.payload().unwrap_or(&[]), last);
+        }
+        if let Ok(Some(status)) = daemon.try_wait() {
+            panic!(
+                "the daemon ended with {status}: {}",
+                fs::read_to_string(run.dir.path().join("drain.log")).unwrap_or_default()
+            );
+        }
+    }
+    let (seconds, used, memory) = (last.duration_since(started).as_secs_f64(), cpu(daemon.id()), peak_mib(daemon.id()));
+    let broker_used = cpu(broker.pid()) - broker_before;
+    let settled = Instant::now();
+    while settled.elapsed() < Duration::from_secs(1) {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
+            seen.take(job, &subjects, message.payload().unwrap_or(&[]), last);
+        }
+    }
+    end(daemon);
+    println!(
+        "{}",
+        json!({"kind": "drain", "events": job.lines.len(), "scores": seen.at.len(), "expected": triggers,
+            "duplicates": seen.duplicates, "checked": seen.checked, "over_1e4": seen.wrong, "max_diff": seen.worst,
+            "seconds": round(seconds), "events_per_s": (job.lines.len() as f64 / seconds).round(),
+            "first_score_s": round(first.unwrap_or(last).duration_since(started).as_secs_f64()),
+            "cpu_s": round(used), "broker_cpu_s": round(broker_used), "peak_rss_mib": memory})
+    );
+}
+
+fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u64) {
+    run.ensure();
+    let mut daemon = run.daemon("paced.log");
+    let (subjects, consumer) = (subjects(job), reader(broker, &run.scores));
+    let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
+    let total = ((rate * seconds) as usize).min(job.lines.len());
+    let feeder = Feeder::open(&run.site().settings).expect("feeder");
+    let mut sent = Vec::with_capacity(total);
+    let mut wanted = HashMap::new();
+    std::thread::scope(|scope| {
+        let (reading, ending) = (Arc::clone(&seen), Arc::clone(&stop));
+        let subjects = &subjects;
+        scope.spawn(move || {
+            while !ending.load(Ordering::Relaxed) {
+                if let Some(Ok(message)) = consumer.poll(Duration::from_millis(20)) {
+                    let now = Instant::now();
+                    reading.lock().expect("seen").take(job, subjects, message.payload().unwrap_or(&[]), now);
+                }
+            }
+        });
+        // The daemon joins its groups while nothing is to be read.
+        std::thread::sleep(Duration::from_secs(6));
+        let before = cpu(daemon.id());
+        let started = Instant::now();
+        for (i, line) in job.lines[..total].iter().enumerate() {
+            let due = Duration::from_secs_f64(i as f64 / rate as f64);
+            while started.elapsed() < due {
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            sent.push(Instant::now());
+            for hour in line.hours.clone() {
+                wanted.insert((line.patient, hour), i);
+            }
+            feeder.send(raw, Some(job.patients[line.patient].as_bytes()), &line.bytes, None).expect("send");
+        }
+        feeder.flush(Duration::from_secs(30)).expect("flush");
+        let waiting = Instant::now();
+        while seen.lock().expect("seen").at.len() < wanted.len() && waiting.elapsed() < Duration::from_secs(30) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let used = cpu(daemon.id()) - before;
+        stop.store(true, Ordering::Relaxed);
+        let seen = seen.lock().expect("seen");
+        let mut latency: Vec<f64> = wanted
+            .iter()
+            .filter_map(|(key, line)| Some(seen.at.get(key)?.duration_since(sent[*line]).as_secs_f64() * 1e3))
+            .collect();
+        latency.sort_by(f64::total_cmp);
+        let q = |p: f64| {
+            latency.get(((latency.len() as f64 * p) as usize).min(latency.len().saturating_sub(1))).map(|v| round(*v))
+        };
+        println!(
+            "{}",
+            json!({"kind": "paced", "rate": rate, "seconds": seconds, "scores": latency.len(), "expected": wanted.len(),
+                "duplicates": seen.duplicates, "over_1e4": seen.wrong,
+                "latency_ms": {"p50": q(0.5), "p90": q(0.9), "p99": q(0.99), "p999": q(0.999), "max": q(1.0)},
+                "cpu_s": round(used), "peak_rss_mib": peak_mib(daemon.id())})
+        );
+    });
+    if let Ok(Some(status)) = daemon.try_wait() {
+        panic!(
+            "the daemon ended with {status}: {}",
+            fs::read_to_string(run.dir.path().join("paced.log")).unwrap_or_default()
+        );
+    }
+    end(daemon);
+}
+
+fn end(mut daemon: Child) {
+    let _ = Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status();
+    let _ = daemon.wait();
+}
+
+/// CPU seconds of a process so far.
+fn cpu(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    // USER_HZ is 100 on every Linux that this runs on.
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+fn peak_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}

@@ -1,0 +1,236 @@
+//! What a site's operator and a subscriber do: run the binary, feed it, read its topics.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A site with library and registry of its own, against one broker.
+pub struct Place {
+    pub dir: TempDir,
+    pub site: PathBuf,
+    env: BTreeMap<String, String>,
+}
+
+impl Place {
+    /// A place for the site of that name in `config/`.
+    pub fn new(site: &str, bootstrap: &str) -> Place {
+        Place::of(Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(site), bootstrap)
+    }
+
+    /// A place for the site in that folder.
+    pub fn of(site: PathBuf, bootstrap: &str) -> Place {
+        let dir = TempDir::new().unwrap();
+        let url = |name: &str| format!("file://{}/{name}", dir.path().display());
+        let env = [
+            ("AUSCULT__KAFKA__BROKERS", bootstrap.to_owned()),
+            ("AUSCULT__LIBRARY__URL", url("library")),
+            ("AUSCULT__REGISTRY__URL", url("registry")),
+            ("AUSCULT__IDENTITY__KEY", "a secret for tests only".to_owned()),
+            ("AUSCULT__SERVE__LISTEN", "127.0.0.1:0".to_owned()),
+        ];
+        Place { site, env: env.map(|(k, v)| (k.to_owned(), v)).into(), dir }
+    }
+
+    /// Sets one setting by its environment name.
+    pub fn set(&mut self, key: &str, value: &str) -> &mut Place {
+        self.env.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The command with this place's settings.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+        command.args(args).envs(&self.env).env("AUSCULT_CONFIG", &self.site).current_dir(self.dir.path());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// Runs a command to its end and reads its JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.run(args);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{args:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_str(text.trim()).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
+    }
+
+    /// Starts the daemon with these roles.
+    pub fn daemon(&self, roles: &str) -> Daemon {
+        let log = self.dir.path().join(format!("{}.log", roles.replace(',', "-")));
+        let file = File::options().create(true).append(true).open(&log).unwrap();
+        let child = self
+            .command(&["run", "--roles", roles])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Daemon { child, log }
+    }
+
+    /// A path in this place's folder, as text.
+    pub fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+}
+
+/// A running daemon.
+pub struct Daemon {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// SIGTERM, and the exit code after the drain.
+    pub fn terminate(mut self) -> Option<i32> {
+        let pid = self.child.id().to_string();
+        Command::new("kill").args(["-TERM", &pid]).status().unwrap();
+        let started = Instant::now();
+        while started.elapsed() < Duration::from_secs(60) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("the daemon did not end within 60 s of SIGTERM:\n{}", self.log());
+    }
+
+    /// SIGKILL.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// What it logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Whether it still runs.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// A message as a subscriber sees it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Read {
+    pub partition: i32,
+    pub key: Vec<u8>,
+    pub value: Vec<u8>,
+    pub headers: BTreeMap<String, String>,
+}
+
+impl Read {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.value).unwrap()
+    }
+}
+
+/// Everything committed in a topic, partition by partition.
+pub fn read_topic(bootstrap: &str, topic: &str) -> Vec<Read> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("group.id", "test-reader")
+        .set("enable.auto.commit", "false")
+        .set("enable.partition.eof", "true")
+        .set("isolation.level", "read_committed")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+    let partitions = metadata.topics()[0].partitions().len();
+    let mut list = TopicPartitionList::new();
+    for p in 0..partitions {
+        list.add_partition_offset(topic, p as i32, Offset::Beginning).unwrap();
+    }
+    consumer.assign(&list).unwrap();
+    let (mut messages, mut ended, started) = (Vec::new(), 0, Instant::now());
+    while ended < partitions {
+        assert!(started.elapsed() < Duration::from_secs(60), "reading {topic} took over 60 s");
+        match consumer.poll(Duration::from_millis(200)) {
+            Some(Ok(m)) => messages.push(Read {
+                partition: m.partition(),
+                key: m.key().unwrap_or(&[]).to_vec(),
+                value: m.payload().unwrap_or(&[]).to_vec(),
+                headers: m
+                    .headers()
+                    .map(|all| {
+                        all.iter()
+                            .map(|h| (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or(&[])).into_owned()))
+                            .collect()
+                    })
+                    .unwrap_or_default(),
+            }),
+            Some(Err(KafkaError::PartitionEOF(_))) => ended += 1,
+            Some(Err(error)) => panic!("reading {topic}: {error}"),
+            None => {}
+        }
+    }
+    messages
+}
+
+/// Reads a topic until `enough` says so, or panics after `deadline`.
+pub fn read_until(bootstrap: &str, topic: &str, deadline: Duration, enough: impl Fn(&[Read]) -> bool) -> Vec<Read> {
+    let started = Instant::now();
+    loop {
+        let messages = read_topic(bootstrap, topic);
+        if enough(&messages) {
+            return messages;
+        }
+        assert!(started.elapsed() < deadline, "{topic} holds only {} messages after {deadline:?}", messages.len());
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// Reads a topic until it has not grown for `quiet`.
+pub fn read_settled(bootstrap: &str, topic: &str, quiet: Duration, deadline: Duration) -> Vec<Read> {
+    let (started, mut since, mut last) = (Instant::now(), Instant::now(), usize::MAX);
+    loop {
+        let messages = read_topic(bootstrap, topic);
+        if messages.len() != last {
+            (last, since) = (messages.len(), Instant::now());
+        } else if since.elapsed() >= quiet {
+            return messages;
+        }
+        assert!(started.elapsed() < deadline, "{topic} still grows after {deadline:?}");
+        std::thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// A file of the data folder beside the checkout; says so when it is absent.
+pub fn shared(name: &str) -> Option<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
+    if path.exists() {
+        return Some(path);
+    }
+    eprintln!("SKIPPED, {} is not beside this checkout", Path::new("shared").join(name).display());
+    None
+}
