@@ -244,7 +244,8 @@ mod tests {
 
     #[test]
     fn a_higher_tier_breaks_the_silence_a_lower_one_waits_for_it() {
-        let steps = [(0, Some(0.6)), (1, Some(0.95)), (2, Some(0.75)), (3, Some(0.95)), (9, Some(0.75)), (10, Some(0.9))];
+        let steps =
+            [(0, Some(0.6)), (1, Some(0.95)), (2, Some(0.75)), (3, Some(0.95)), (9, Some(0.75)), (10, Some(0.9))];
         assert_eq!(
             kinds(&steps),
             [
@@ -259,7 +260,8 @@ mod tests {
     #[test]
     fn not_knowing_is_said_once_after_each_alert_that_stands() {
         assert!(kinds(&[(0, None), (1, Some(f64::NAN))]).is_empty());
-        let steps = [(0, Some(0.6)), (1, None), (2, Some(f64::NAN)), (3, Some(0.6)), (4, None), (8, Some(0.6)), (9, None)];
+        let steps =
+            [(0, Some(0.6)), (1, None), (2, Some(f64::NAN)), (3, Some(0.6)), (4, None), (8, Some(0.6)), (9, None)];
         assert_eq!(
             kinds(&steps),
             [
@@ -313,7 +315,8 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<(i64, Option<f64>)>> {
-        let risk = prop_oneof![4 => (0..=20u8).prop_map(|twentieth| Some(f64::from(twentieth) / 20.0)), 1 => Just(None)];
+        let risk =
+            prop_oneof![4 => (0..=20u8).prop_map(|twentieth| Some(f64::from(twentieth) / 20.0)), 1 => Just(None)];
         prop::collection::vec((-2..6i64, risk), 0..60).prop_map(|steps| {
             let mut hour = 0;
             let walk = |(step, risk): (i64, Option<f64>)| {

@@ -76,7 +76,9 @@ impl<'de> Deserialize<'de> for Clear {
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Clear, E> {
                 let percent = text.strip_suffix('%').and_then(|number| number.trim().parse::<f64>().ok());
-                percent.map(|percent| Clear::Part(percent / 100.0)).ok_or_else(|| E::custom("a part is written like \"80%\""))
+                percent
+                    .map(|percent| Clear::Part(percent / 100.0))
+                    .ok_or_else(|| E::custom("a part is written like \"80%\""))
             }
         }
         deserializer.deserialize_any(Word)
@@ -149,13 +151,21 @@ impl RawPolicy {
                 problem("clear_below", "is no part of the threshold", "give \"1%\" to \"100%\"");
             }
             Clear::Level(level) if !is_risk(level) || threshold.is_some_and(|threshold| level > threshold) => {
-                problem("clear_below", "is no risk below the threshold", "give a number above 0, at most the threshold");
+                problem(
+                    "clear_below",
+                    "is no risk below the threshold",
+                    "give a number above 0, at most the threshold",
+                );
             }
             Clear::Part(_) | Clear::Level(_) => {}
         }
         if let Some(outcome) = &self.outcome {
             if url::Url::parse(&outcome.system).is_err() {
-                problem("outcome.system", "is no URI", "give the URI of the code system, such as http://snomed.info/sct");
+                problem(
+                    "outcome.system",
+                    "is no URI",
+                    "give the URI of the code system, such as http://snomed.info/sct",
+                );
             }
             if outcome.code.trim() != outcome.code || outcome.code.is_empty() || outcome.display.trim().is_empty() {
                 problem("outcome", "has no code or display", "give the code and what it means in words");
@@ -187,7 +197,8 @@ fn tiers(raw: Option<Vec<RawTier>>, threshold: Option<f64>, problem: &mut dyn Fn
         } else if tiers.iter().any(|other| other.name == tier.name) {
             problem(&format!("tiers[{i}].name"), "is taken by a tier below", "give each tier a name of its own");
         }
-        let (name, own) = (format!("tiers[{i}].threshold"), if i == 0 { tier.threshold.or(threshold) } else { tier.threshold });
+        let (name, own) =
+            (format!("tiers[{i}].threshold"), if i == 0 { tier.threshold.or(threshold) } else { tier.threshold });
         let below = tiers.last().and_then(|tier| tier.threshold).or(threshold);
         match own {
             Some(risk) if !is_risk(risk) => problem(&name, "is no risk", "give a number above 0, at most 1"),
@@ -195,7 +206,11 @@ fn tiers(raw: Option<Vec<RawTier>>, threshold: Option<f64>, problem: &mut dyn Fn
                 problem(&name, "differs from the task's threshold", "give one of the two");
             }
             Some(risk) if i > 0 && below.is_some_and(|below| risk <= below) => {
-                problem(&name, "is not above the tier below", "order the tiers from the lowest threshold to the highest");
+                problem(
+                    &name,
+                    "is not above the tier below",
+                    "order the tiers from the lowest threshold to the highest",
+                );
             }
             None if i > 0 => problem(&name, "is missing", "only the lowest tier may take the task's threshold"),
             _ => {}
@@ -273,7 +288,10 @@ mod tests {
         )
         .validate("tasks/t.toml", "alert")
         .unwrap();
-        assert_eq!((policy.threshold, policy.clear, policy.silence, policy.top), (Some(0.3), Clear::Level(0.25), HOUR / 2, 3));
+        assert_eq!(
+            (policy.threshold, policy.clear, policy.silence, policy.top),
+            (Some(0.3), Clear::Level(0.25), HOUR / 2, 3)
+        );
         assert_eq!((policy.tier_at(0.59, 0.3), policy.tier_at(0.6, 0.3)), (0, 1));
         assert_eq!((policy.level(1, 0.7), policy.tier_at(0.7, 0.7)), (0.7, 1));
     }
@@ -302,7 +320,10 @@ mod tests {
         ];
         assert_eq!(problems(text), expected);
         assert_eq!(problems("threshold = 0.5\nclear_below = 0.6"), ["alert.clear_below"]);
-        assert_eq!(problems("threshold = 0.5\ntiers = [{ name = \"a\", threshold = 0.4 }]"), ["alert.tiers[0].threshold"]);
+        assert_eq!(
+            problems("threshold = 0.5\ntiers = [{ name = \"a\", threshold = 0.4 }]"),
+            ["alert.tiers[0].threshold"]
+        );
         assert_eq!(problems("tiers = []"), ["alert.tiers"]);
         assert_eq!(problems("threshold = nan"), ["alert.threshold"]);
     }

@@ -34,8 +34,13 @@ fn explained() -> Explained<'static> {
         observed_at: Some(MIDNIGHT - HOUR),
         contribution: 0.42,
     };
-    let missing =
-        Contribution { feature: "lactate.last.24h", value: f32::NAN, unit: None, observed_at: None, contribution: 0.27 };
+    let missing = Contribution {
+        feature: "lactate.last.24h",
+        value: f32::NAN,
+        unit: None,
+        observed_at: None,
+        contribution: 0.27,
+    };
     Explained::new(0.83, 0.14, vec![missing, heart]).unwrap()
 }
 
@@ -71,7 +76,8 @@ fn an_alert_is_the_json_of_the_interfaces() {
     let alert = alert(&policy, &explained);
     let mut got = json(&alert);
     let id = alert.id();
-    let rationale = "risk 0.83 from a base of 0.14: heart rate max 8h 131 /min (+0.42), lactate last 24h not known (+0.27)";
+    let rationale =
+        "risk 0.83 from a base of 0.14: heart rate max 8h 131 /min (+0.42), lactate last 24h not known (+0.27)";
     let resource = got.as_object_mut().unwrap().remove("riskAssessment").unwrap();
     let expected = serde_json::json!({
         "alert_id": id, "task": "icu_mortality", "kind": "raise", "tier": "watch",

@@ -134,7 +134,10 @@ failed!(
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    telemetry::init_tracing(cli.command.log_level());
+    if let Err(error) = telemetry::init_tracing(cli.command.log_level()) {
+        eprintln!("auscult: {error}");
+        return ExitCode::from(2);
+    }
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -40,6 +40,7 @@ pub struct EventRef<'a> {
 }
 
 /// Builds an event batch row by row.
+#[derive(Debug)]
 pub struct EventsBuilder {
     subject: Int64Builder,
     time: TimestampMicrosecondBuilder,
@@ -138,6 +139,7 @@ impl EventsBuilder {
 }
 
 /// Typed sight of an event batch: rows without copies.
+#[derive(Debug)]
 pub struct EventsView<'a> {
     subject: &'a Int64Array,
     time: &'a TimestampMicrosecondArray,

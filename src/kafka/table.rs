@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError as Cause;
+use rdkafka::ClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -38,7 +39,7 @@ pub fn read_partition(
 
 /// Follows a topic from its beginning.
 pub struct Follower {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
 }
 
 impl std::fmt::Debug for Follower {
@@ -73,9 +74,22 @@ impl Follower {
     }
 }
 
-fn assign(kafka: &Kafka, topic: &str, partitions: std::ops::Range<i32>) -> Result<BaseConsumer, KafkaError> {
+/// Reaching the end of a partition is an event here, and no error to be logged.
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn error(&self, error: Cause, reason: &str) {
+        if !matches!(error, Cause::Global(RDKafkaErrorCode::PartitionEOF)) {
+            tracing::warn!(%error, reason, "kafka");
+        }
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+fn assign(kafka: &Kafka, topic: &str, partitions: std::ops::Range<i32>) -> Result<BaseConsumer<Quiet>, KafkaError> {
     let made = |cause| KafkaError::Client { client: "table", cause };
-    let consumer: BaseConsumer = client::reader(kafka, "table").create().map_err(made)?;
+    let consumer: BaseConsumer<Quiet> = client::reader(kafka, "table").create_with_context(Quiet).map_err(made)?;
     let mut list = TopicPartitionList::new();
     for number in partitions {
         list.add_partition_offset(topic, number, Offset::Beginning).map_err(made)?;

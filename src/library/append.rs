@@ -59,7 +59,8 @@ impl Library {
         rows: Vec<RecordBatch>,
         up_to: &BTreeMap<u32, i64>,
     ) -> Result<u64, LibraryError> {
-        let rows = rows.iter().map(|batch| convert::conform(batch, &table.schema(), table)).collect::<Result<Vec<_>, _>>()?;
+        let rows =
+            rows.iter().map(|batch| convert::conform(batch, &table.schema(), table)).collect::<Result<Vec<_>, _>>()?;
         let addresses = addresses(table, &rows)?;
         if addresses.is_empty() && up_to.is_empty() {
             return Ok(0);
@@ -114,9 +115,9 @@ fn addresses(table: Table, rows: &[RecordBatch]) -> Result<Vec<Address>, Library
         }
     }
     addresses.sort_unstable();
-    let twice = addresses
-        .windows(2)
-        .find(|pair| (pair[0].partition, pair[0].position, pair[0].row) == (pair[1].partition, pair[1].position, pair[1].row));
+    let twice = addresses.windows(2).find(|pair| {
+        (pair[0].partition, pair[0].position, pair[0].row) == (pair[1].partition, pair[1].position, pair[1].row)
+    });
     match twice {
         Some(pair) => Err(LibraryError::Double {
             table,
@@ -232,9 +233,8 @@ pub(super) async fn commit(
     let snapshot = delta.snapshot()?.snapshot();
     // The clean-up runs after a checkpoint or not at all, and only now and then.
     let clean = snapshot.version() % CLEAN_EVERY < CHECKPOINT_EVERY;
-    let properties = CommitProperties::default()
-        .with_application_transactions(transactions)
-        .with_cleanup_expired_logs(Some(clean));
+    let properties =
+        CommitProperties::default().with_application_transactions(transactions).with_cleanup_expired_logs(Some(clean));
     let committed = CommitBuilder::from(properties)
         .with_actions(actions)
         .build(Some(snapshot as &dyn TableReference), delta.log_store(), operation)

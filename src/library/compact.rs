@@ -56,10 +56,8 @@ impl Library {
             }
         }
         let after = actions.len() as u64 - before;
-        let operation = DeltaOperation::Optimize {
-            predicate: None,
-            target_size: FILE_BYTES.map_or(0, |bytes| bytes.get() as i64),
-        };
+        let operation =
+            DeltaOperation::Optimize { predicate: None, target_size: FILE_BYTES.map_or(0, |bytes| bytes.get() as i64) };
         commit(&delta, table, actions, vec![Transaction::new(application, rewrites + 1)], operation).await?;
         Ok(Compacted { before, after })
     }

@@ -15,9 +15,7 @@ use super::{LibraryError, Table};
 /// The schema as it lies in Delta.
 pub(super) fn stored_schema(schema: &Schema) -> SchemaRef {
     let stored = |field: &FieldRef| match field.data_type() {
-        DataType::FixedSizeBinary(_) => {
-            Arc::new(Field::new(field.name(), DataType::Binary, field.is_nullable()))
-        }
+        DataType::FixedSizeBinary(_) => Arc::new(Field::new(field.name(), DataType::Binary, field.is_nullable())),
         DataType::LargeUtf8 => Arc::new(Field::new(field.name(), DataType::Utf8, field.is_nullable())),
         _ => Arc::clone(field),
     };

@@ -58,7 +58,9 @@ pub enum LibraryError {
         table: Table,
     },
     /// History was imported for another number of partitions.
-    #[error("history was imported for {have} partitions, asked for {given}; keep the number or import into a new library")]
+    #[error(
+        "history was imported for {have} partitions, asked for {given}; keep the number or import into a new library"
+    )]
     Partitions {
         /// Number the library holds history for.
         have: i64,
@@ -66,7 +68,9 @@ pub enum LibraryError {
         given: u32,
     },
     /// One subject's events lie in several partitions, so no partition has its whole history.
-    #[error("a subject's events lie in more than one partition; the number of partitions of the events topic was changed, import into a new library")]
+    #[error(
+        "a subject's events lie in more than one partition; the number of partitions of the events topic was changed, import into a new library"
+    )]
     Scattered,
     /// A rewrite read another number of rows than the log counts; nothing was changed.
     #[error("a rewrite of '{table}' read {rows} rows of {should}; nothing was changed, check the files of the library", table = table.name())]

@@ -34,7 +34,8 @@ impl Library {
     /// subject; else whatever the storage says.
     pub async fn append_history(&self, rows: Vec<RecordBatch>, partitions: u32) -> Result<u64, LibraryError> {
         let schema = events::schema();
-        let rows = rows.iter().map(|batch| convert::conform(batch, &schema, Table::Events)).collect::<Result<Vec<_>, _>>()?;
+        let rows =
+            rows.iter().map(|batch| convert::conform(batch, &schema, Table::Events)).collect::<Result<Vec<_>, _>>()?;
         let order = in_order(&rows, partitions)?;
         let count = order.values().map(Vec::len).sum::<usize>() as u64;
         if count == 0 {

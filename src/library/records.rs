@@ -91,7 +91,8 @@ pub fn predictions_batch(messages: &[(u32, i64, &[u8])]) -> Result<RecordBatch, 
     let (mut subjects, mut times) = (Vec::new(), Vec::new());
     for &(partition, position, bytes) in messages {
         let place = (partition, position);
-        let score: Score = serde_json::from_slice(bytes).map_err(|_| message(table, place, "its JSON or a field's type"))?;
+        let score: Score =
+            serde_json::from_slice(bytes).map_err(|_| message(table, place, "its JSON or a field's type"))?;
         subjects.push(score.subject.value().ok_or_else(|| message(table, place, "subject"))?);
         times.push(instant(&score.prediction_time).ok_or_else(|| message(table, place, "prediction_time"))?);
         places.push(place);
@@ -141,7 +142,8 @@ pub fn alerts_batch(messages: &[(u32, i64, &[u8])]) -> Result<RecordBatch, Libra
         places.push(place);
         alerts.push(alert);
     }
-    let model = |alert: &Alert, field: fn(&Model) -> Option<&str>| alert.model.as_ref().and_then(field).map(str::to_owned);
+    let model =
+        |alert: &Alert, field: fn(&Model) -> Option<&str>| alert.model.as_ref().and_then(field).map(str::to_owned);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(alerts.iter().map(|a| &a.alert_id))),
         Arc::new(StringArray::from_iter_values(alerts.iter().map(|a| &a.task))),
@@ -248,7 +250,9 @@ mod tests {
             (r#"{"task":"t","subject":"1","prediction_time":"yesterday","status":"ok"}"#, "prediction_time"),
         ] {
             let error = predictions_batch(&[(4, 9, bad.as_bytes())]).unwrap_err();
-            let LibraryError::Message { partition: 4, position: 9, reason: named, .. } = error else { panic!("{error}") };
+            let LibraryError::Message { partition: 4, position: 9, reason: named, .. } = error else {
+                panic!("{error}")
+            };
             assert_eq!(named, reason);
         }
         assert!(alerts_batch(&[(4, 9, b"[1]")]).is_err());

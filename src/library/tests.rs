@@ -243,7 +243,12 @@ async fn every_column_comes_back_as_it_went_in() {
     let mut events: Vec<EventRef<'_>> = (0..40).map(|n| event(i64::MIN + n, n)).collect();
     events.push(EventRef { subject: None, time: None, code: TICK, text_value: Some("idle"), ..event(0, 0) });
     events.push(EventRef { text_value: Some(""), numeric_value: Some(f32::MIN_POSITIVE), ..event(i64::MAX, 1) });
-    events.push(EventRef { text_value: Some(&long), op: Op::Retract, recorded_at: -62_135_596_800_000_000, ..event(-1, 3) });
+    events.push(EventRef {
+        text_value: Some(&long),
+        op: Op::Retract,
+        recorded_at: -62_135_596_800_000_000,
+        ..event(-1, 3)
+    });
     let given = with_position(&batch(&events), 11, 0).unwrap();
     library.append(Table::Events, vec![given.clone()], &BTreeMap::from([(11, 4)])).await.unwrap();
     let back = whole(&library, 11).await;
@@ -347,7 +352,10 @@ async fn a_double_or_misplaced_row_is_an_error() {
     let library = Library::open(&url).await.unwrap();
     let up_to = BTreeMap::from([(0, 5)]);
     let twice = vec![message(0, 5, 1), message(0, 5, 2)];
-    assert!(matches!(library.append(Table::Events, twice, &up_to).await, Err(LibraryError::Double { position: 5, .. })));
+    assert!(matches!(
+        library.append(Table::Events, twice, &up_to).await,
+        Err(LibraryError::Double { position: 5, .. })
+    ));
     let other = vec![message(1, 5, 1)];
     assert!(matches!(library.append(Table::Events, other, &up_to).await, Err(LibraryError::Gap { partition: 1, .. })));
     let bare = vec![batch(&[event(1, 1)])];

@@ -27,14 +27,18 @@ pub struct Explanation {
 /// Below this difference of margins the calibration is taken as straight.
 const SAME_MARGIN: f64 = 1e-9;
 
+/// The most that rounding leaves over (deep trees, thousands of them); it is about 1e-15 as a rule.
+const ROUNDING: f64 = 1e-9;
+
 impl Explanation {
     /// Carries margin contributions (already one a feature) over into probability space.
     ///
     /// The rescale rule of DeepLIFT (Shrikumar et al. 2017): the calibration is one more
     /// layer with one input, so each contribution is multiplied by the change of the risk
     /// over the change of the margin; where there is no change, by the local derivative.
-    /// What rounding leaves over (about 1e-15) goes to the largest contribution, which it
-    /// changes least; the base stays the same for every row.
+    /// What rounding leaves over goes to the largest contribution, which it changes least;
+    /// the base stays the same for every row. More than rounding is never covered up: it
+    /// would be a fault of the attribution, and breaks the sum for all to see.
     pub(super) fn rescale(attribution: Attribution, margin: f64, calibration: Calibration, link: Link) -> Explanation {
         let Attribution { base: base_margin, mut contributions } = attribution;
         let base = calibration.risk(link, base_margin);
@@ -50,7 +54,8 @@ impl Explanation {
         // Adding the rest changes the rounding of the sum itself; twice settles it.
         for _ in 0..2 {
             let rest = risk - contributions.iter().fold(base, |sum, contribution| sum + contribution);
-            if let Some(largest) = contributions.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs())) {
+            let largest = contributions.iter_mut().max_by(|a, b| a.abs().total_cmp(&b.abs()));
+            if let Some(largest) = largest.filter(|_| rest.abs() <= ROUNDING) {
                 *largest += rest;
             }
         }
@@ -90,5 +95,16 @@ mod tests {
         let explanation = Explanation::rescale(attribution, 0.0, Calibration::Identity, Link::LogOdds);
         assert_eq!(explanation.contributions, vec![0.25, -0.25]);
         assert_eq!(explanation.base, explanation.risk);
+    }
+
+    #[test]
+    fn rounding_is_shared_out_and_a_lost_contribution_is_not_covered_up() {
+        let off_by = |error: f64| {
+            let attribution = Attribution { base: -1.0, contributions: vec![0.5, 2.0 + error, -0.25] };
+            let explanation = Explanation::rescale(attribution, 1.25, Calibration::Identity, Link::LogOdds);
+            (explanation.base + explanation.contributions.iter().sum::<f64>() - explanation.risk).abs()
+        };
+        assert!(off_by(1e-10) < 1e-15);
+        assert!(off_by(1e-3) > 1e-4);
     }
 }

@@ -179,7 +179,9 @@ fn end_records(
         let (mut events, mut failed, mut first) = (0, 0, None);
         for fact in range.clone().filter(|fact| place[*fact] != LEFT_OUT) {
             events += 1;
-            if let Some(word) = problem.filter(|p| p.is_valid(place[fact] as usize)).map(|p| p.value(place[fact] as usize)) {
+            if let Some(word) =
+                problem.filter(|p| p.is_valid(place[fact] as usize)).map(|p| p.value(place[fact] as usize))
+            {
                 failed += 1;
                 first = first.or(Some((fact, word)));
             }

@@ -49,8 +49,7 @@ pub struct Concepts {
 }
 
 /// Columns of `concepts.csv`; the first three must be there.
-const COLUMNS: [&str; 9] =
-    ["system", "code", "concept", "unit", "low", "high", "molar_mass", "valence", "description"];
+const COLUMNS: [&str; 9] = ["system", "code", "concept", "unit", "low", "high", "molar_mass", "valence", "description"];
 const REQUIRED: usize = 3;
 
 impl Concepts {
@@ -64,8 +63,7 @@ impl Concepts {
     /// # Errors
     /// Every problem of the file at once, each with its row (the header is row 1).
     pub fn parse(file: &str, csv: &str) -> Result<Self, Vec<Problem>> {
-        let mut reader =
-            csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(csv.as_bytes());
+        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(csv.as_bytes());
         let mut read = Reading { file, problems: Vec::new(), concepts: Vec::new(), by_name: HashMap::new() };
         let columns = match reader.headers() {
             Ok(header) => read.columns(&header.clone()),
@@ -310,8 +308,17 @@ mod tests {
                    LOINC,7,rate\n\
                    PATIENT,TOKEN,rate,/min,,,\n";
         let expected = [
-            "row 2, concept", "row 3, unit", "row 3, low", "row 3, molar_mass", "row 4, code", "row 4, low",
-            "row 4, high", "row 6, unit", "row 7, code", "row 8", "row 9, code",
+            "row 2, concept",
+            "row 3, unit",
+            "row 3, low",
+            "row 3, molar_mass",
+            "row 4, code",
+            "row 4, low",
+            "row 4, high",
+            "row 6, unit",
+            "row 7, code",
+            "row 8",
+            "row 9, code",
         ];
         assert_eq!(keys(csv), expected);
     }
@@ -335,6 +342,9 @@ mod tests {
         let rows = "LOINC,1,glucose,mg/dL,180.156\nLOINC,2,glucose,mg/dL,\n";
         let concepts = parse(&format!("system,code,concept,unit,molar_mass\n{rows}")).unwrap();
         assert_eq!(concepts.concepts()[0].molar_mass, Some(180.156));
-        assert_eq!(keys(&format!("system,code,concept,unit,molar_mass\n{rows}LOINC,3,glucose,mg/dL,18\n")), ["row 4, molar_mass"]);
+        assert_eq!(
+            keys(&format!("system,code,concept,unit,molar_mass\n{rows}LOINC,3,glucose,mg/dL,18\n")),
+            ["row 4, molar_mass"]
+        );
     }
 }

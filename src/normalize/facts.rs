@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, FixedSizeBinaryBuilder, Float64Builder, Int64Builder, LargeStringBuilder, RecordBatch,
-    StringBuilder, TimestampMicrosecondBuilder, UInt32Array,
+    ArrayRef, FixedSizeBinaryBuilder, Float64Builder, Int64Builder, LargeStringBuilder, RecordBatch, StringBuilder,
+    TimestampMicrosecondBuilder, UInt32Array,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
@@ -321,13 +321,8 @@ mod tests {
 
     #[test]
     fn values_keep_what_they_are() {
-        let values = [
-            Value::None,
-            Value::Number(1.5),
-            Value::Number(1e300),
-            Value::Text("3".into()),
-            Value::Bool(true),
-        ];
+        let values =
+            [Value::None, Value::Number(1.5), Value::Number(1e300), Value::Text("3".into()), Value::Bool(true)];
         let batch = rows(&values.map(|value| Fact { value, ..fact() }));
         let numbers: Vec<_> = batch["numeric_value"].as_primitive::<Float64Type>().iter().collect();
         assert_eq!(numbers, [None, None, Some(1.5), None, None, Some(1.0)]);

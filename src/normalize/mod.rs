@@ -149,13 +149,17 @@ pub enum NormalizeError {
     #[error("normalize.sql could not be executed because of {0}; give the process more memory or simplify the SQL")]
     Plan(&'static str),
     /// The SQL gives a row that is no fact's, or two of one fact.
-    #[error("normalize.sql gives two rows of one fact, or one of none; join facts to tables in which its key stands once")]
+    #[error(
+        "normalize.sql gives two rows of one fact, or one of none; join facts to tables in which its key stands once"
+    )]
     Rows,
     /// The SQL gives an event without a code.
     #[error("normalize.sql gives an event without a code; let it select facts.code where it has no other")]
     Code,
     /// The column `problem` holds another word.
-    #[error("the column problem of normalize.sql holds a word that is no reason of a dead letter; write 'unit' or 'field'")]
+    #[error(
+        "the column problem of normalize.sql holds a word that is no reason of a dead letter; write 'unit' or 'field'"
+    )]
     Problem,
     /// More facts than an index can count.
     #[error("a batch holds more than 2^32 facts; lower limits.batch_bytes")]

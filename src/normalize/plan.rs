@@ -328,10 +328,7 @@ fn is_text(kind: &DataType) -> bool {
 
 /// Makes `facts` the probe side of every hash join: the other side is small and is hashed, and
 /// the facts stream past it in their order.
-fn probe_with(
-    facts: &Table,
-    plan: Arc<dyn ExecutionPlan>,
-) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+fn probe_with(facts: &Table, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
     let swapped = plan.transform_up(|node| match node.downcast_ref::<HashJoinExec>() {
         Some(join) if facts.is_read_by(join.left()) && join.join_type().supports_swap() => {
             Ok(Transformed::yes(join.swap_inputs(PartitionMode::CollectLeft)?))
@@ -347,5 +344,48 @@ fn kind(error: &DataFusionError) -> PlanError {
         DataFusionError::ResourcesExhausted(_) => PlanError::Failed("the memory it may use"),
         DataFusionError::Internal(_) => PlanError::Failed("an inner error of DataFusion"),
         _ => PlanError::Failed("an error that has nothing to do with the values"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::normalize::concepts::Concepts;
+    use crate::normalize::facts::FactRows;
+    use crate::normalize::units::Units;
+
+    fn hospital() -> Plan {
+        let concepts = Concepts::parse("concepts.csv", include_str!("../../config/hospital/concepts.csv")).unwrap();
+        let units = Units::new(&concepts).table().unwrap().unwrap();
+        let sql = include_str!("../../config/hospital/normalize.sql");
+        Plan::new("normalize.sql", sql, concepts.table().unwrap(), units).unwrap()
+    }
+
+    #[test]
+    fn the_facts_stream_past_the_small_tables() {
+        let plan = hospital();
+        let (mut joins, mut open) = (0, vec![Arc::clone(&plan.plan)]);
+        while let Some(node) = open.pop() {
+            if let Some(join) = node.downcast_ref::<HashJoinExec>() {
+                joins += 1;
+                assert!(plan.facts.is_read_by(join.right()) && !plan.facts.is_read_by(join.left()));
+                assert!(join.maintains_input_order()[1], "so that the facts come out in their order");
+            }
+            open.extend(node.children().into_iter().cloned());
+        }
+        assert_eq!(joins, 2);
+    }
+
+    #[test]
+    fn executions_leave_nothing_behind() {
+        let mut plan = hospital();
+        let metrics = |plan: &Plan| plan.plan.metrics().map_or(0, |metrics| metrics.iter().count());
+        plan.run(FactRows::with_capacity(0).finish(0).unwrap()).unwrap();
+        let once = metrics(&plan);
+        for _ in 0..3 {
+            let ruled = plan.run(FactRows::with_capacity(0).finish(0).unwrap()).unwrap();
+            assert_eq!(ruled.rows.len(), 0);
+        }
+        assert_eq!((metrics(&plan), once > 0), (once, true));
     }
 }

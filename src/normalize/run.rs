@@ -321,3 +321,6 @@ fn is_reserved(fact: &Fact<'_>) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod speed;

@@ -186,8 +186,7 @@ fn word(part: &str) -> Cow<'_, str> {
     if let Some(power) = power(part) {
         return Cow::Owned(power);
     }
-    let plain: Cow<'_, str> =
-        if part.contains('^') { Cow::Owned(part.replace('^', "")) } else { Cow::Borrowed(part) };
+    let plain: Cow<'_, str> = if part.contains('^') { Cow::Owned(part.replace('^', "")) } else { Cow::Borrowed(part) };
     match WORDS.iter().find(|(known, _)| *known == plain) {
         Some((_, ucum)) => Cow::Borrowed(*ucum),
         None => plain,
@@ -223,7 +222,8 @@ mod tests {
 
     #[test]
     fn powers_of_ten_have_many_spellings() {
-        for spelling in ["x10^3/uL", "X10E3/uL", "10e3/ul", "x10(3)/uL", "10 exp 3/uL", "10*3/uL", "×10³/µL", "K/uL"] {
+        for spelling in ["x10^3/uL", "X10E3/uL", "10e3/ul", "x10(3)/uL", "10 exp 3/uL", "10*3/uL", "×10³/µL", "K/uL"]
+        {
             assert_eq!(readings(spelling).last().unwrap(), "10*3/ul", "{spelling}");
         }
         assert_eq!(power("10e999"), None);

@@ -1,6 +1,11 @@
 //! Records through the whole room, with the files of the two sites.
 
+use std::cell::RefCell;
 use std::io::Read as _;
+
+use proptest::collection;
+use proptest::prelude::prop_assert_eq;
+use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 use crate::decode::Reason;
@@ -9,11 +14,9 @@ use crate::settings::Problem;
 
 const HOSPITAL: (&str, &str) =
     (include_str!("../../config/hospital/concepts.csv"), include_str!("../../config/hospital/normalize.sql"));
-const PHYSIONET: (&str, &str) = (
-    include_str!("../../config/physionet2012/concepts.csv"),
-    include_str!("../../config/physionet2012/normalize.sql"),
-);
-const LIMIT: usize = 1 << 20;
+pub(super) const PHYSIONET: (&str, &str) =
+    (include_str!("../../config/physionet2012/concepts.csv"), include_str!("../../config/physionet2012/normalize.sql"));
+pub(super) const LIMIT: usize = 1 << 20;
 /// When the records of these tests reached Kafka.
 const ARRIVAL: Micros = 1_000 * HOUR;
 
@@ -21,7 +24,7 @@ fn key() -> Pseudonyms {
     Pseudonyms::new(b"a secret of a site").unwrap()
 }
 
-fn site((concepts, sql): (&str, &str)) -> Normalizer {
+pub(super) fn site((concepts, sql): (&str, &str)) -> Normalizer {
     plan(concepts, sql).unwrap()
 }
 
@@ -33,7 +36,7 @@ fn hospital_with(sql: &str) -> Normalizer {
     site((HOSPITAL.0, sql))
 }
 
-fn record(offset: usize, format: Format, bytes: &str) -> Record<'_> {
+pub(super) fn record(offset: usize, format: Format, bytes: &str) -> Record<'_> {
     Record {
         topic: "raw",
         partition: 3,
@@ -314,7 +317,8 @@ fn invariant_07_no_identifier_leaves_but_sealed() {
     assert_eq!((token.code, token.time, token.source), (TOKEN, None, "raw-3-0#0"));
     let opened = key().open(token.text_value.unwrap()).unwrap();
     assert_eq!(opened, ("clinic".to_owned(), "patient-4711".to_owned()));
-    let said = format!("{normalized:?} {:?} {site:?} {:?}", normalized.outcomes, record(0, Format::Flat, identifiers[0]));
+    let said =
+        format!("{normalized:?} {:?} {site:?} {:?}", normalized.outcomes, record(0, Format::Flat, identifiers[0]));
     assert!(identifiers.iter().all(|identifier| !said.contains(identifier)), "{said}");
     assert!(said.contains("Unit"), "the second is a dead letter that says so");
 }
@@ -424,7 +428,8 @@ fn every_problem_of_the_sql_is_told() {
 fn a_site_may_bring_its_own_table() {
     let sql = "SELECT row, local.concept FROM facts LEFT JOIN (VALUES ('LOINC//8867-4', 'pulse')) AS local(code, concept) \
                ON facts.code = local.code WHERE facts.code NOT IN (SELECT code FROM concepts WHERE concept = 'lactate')";
-    let normalized = run(&mut hospital_with(sql), &[pulse(r#"{"code":"2524-7"}"#), pulse("{}"), pulse(r#"{"code":"z"}"#)]);
+    let normalized =
+        run(&mut hospital_with(sql), &[pulse(r#"{"code":"2524-7"}"#), pulse("{}"), pulse(r#"{"code":"z"}"#)]);
     let concepts: Vec<_> = rows(&normalized).iter().map(|row| (row.source, row.concept)).collect();
     assert_eq!(concepts, [("raw-3-1#0", Some("pulse")), ("raw-3-2#0", None)]);
 }
@@ -442,9 +447,48 @@ fn the_sites_agree_on_what_they_share() {
     assert_eq!(HOSPITAL.1, PHYSIONET.1);
 }
 
+/// Kinds of facts: mapped and not, plausible and not, converted, dead, repeated.
+const KINDS: [&str; 9] = [
+    "{}",
+    r#"{"value":900}"#,
+    r#"{"unit":"furlong"}"#,
+    r#"{"unit":"Hz","value":1}"#,
+    r#"{"code":"x","patient":"q"}"#,
+    r#"{"value":"80","id":"a"}"#,
+    r#"{"value":"none","patient":"r"}"#,
+    r#"{"op":"retract","unit":"furlong","encounter":"e"}"#,
+    r#"{"time":"never"}"#,
+];
+
+#[test]
+fn batches_make_no_difference() {
+    let (whole, cut) = (RefCell::new(site(HOSPITAL)), RefCell::new(site(HOSPITAL)));
+    let of = |normalized: &Normalized| -> Vec<String> {
+        rows(normalized).iter().map(|row| format!("{row:?}")).chain([format!("{:?}", normalized.outcomes)]).collect()
+    };
+    let mut runner = TestRunner::new(Config::with_cases(64));
+    let records = (collection::vec(0..KINDS.len(), 0..40), 1..12_usize);
+    let same = runner.run(&records, |(kinds, size)| {
+        let flat: Vec<String> = kinds.iter().map(|kind| pulse(KINDS[*kind])).collect();
+        let records: Vec<_> = flat.iter().enumerate().map(|(i, text)| record(i, Format::Flat, text)).collect();
+        let together = of(&whole.borrow_mut().run(&records).unwrap());
+        let mut apart = Vec::new();
+        let mut outcomes = Vec::new();
+        for chunk in records.chunks(size) {
+            let normalized = cut.borrow_mut().run(chunk).unwrap();
+            apart.extend(rows(&normalized).iter().map(|row| format!("{row:?}")));
+            outcomes.extend(normalized.outcomes);
+        }
+        apart.push(format!("{outcomes:?}"));
+        prop_assert_eq!(together, apart);
+        Ok(())
+    });
+    same.unwrap();
+}
+
 /// The first `rows` rows of PhysioNet 2012 set a as flat records, as `p12_events.py` writes them; `None` where
 /// the data is not there.
-fn physionet(rows: usize) -> Option<Vec<String>> {
+pub(super) fn physionet(rows: usize) -> Option<Vec<String>> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/physionet2012/physionet2012_set-a_long.csv.gz");
     let Ok(file) = std::fs::File::open(path) else {
         println!("skipped: the data of PhysioNet 2012 is not there");
@@ -464,7 +508,11 @@ fn physionet(rows: usize) -> Option<Vec<String>> {
         let hours: u32 = hours.parse().ok()?;
         Some(format!(
             r#"{{"patient":"{0}","encounter":"{0}","time":"2026-01-{1:02}T{2:02}:{minutes}:00Z","recorded":"2026-01-{1:02}T{2:02}:{minutes}:00Z","id":"{n:016x}","code":"{3}","system":"http://physionet.org/challenge/2012","value":{4},"unit":"{unit}"}}"#,
-            row[id], 1 + hours / 24, hours % 24, row[parameter], row[value].parse::<f64>().ok()?,
+            row[id],
+            1 + hours / 24,
+            hours % 24,
+            row[parameter],
+            row[value].parse::<f64>().ok()?,
         ))
     };
     Some(text.lines().skip(1).enumerate().filter_map(record).take(rows).collect())
@@ -485,34 +533,4 @@ fn a_large_batch_of_the_worked_example() {
     let heart = rows.iter().find(|row| row.concept == Some("heart_rate")).unwrap();
     assert_eq!(heart.code, "PHYSIONET2012//HR");
     assert_eq!(heart.recorded_at % SECOND, 0);
-}
-
-/// Rows a second, for the record of changes: `cargo test --release speed -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let Some(flat) = physionet(400_000) else { return };
-    let records: Vec<_> = flat.iter().enumerate().map(|(i, text)| record(i, Format::Flat, text)).collect();
-    for batch in [200, 2_000, 20_000] {
-        let mut site = site(PHYSIONET);
-        for chunk in records[..100_000].chunks(batch) {
-            site.run(chunk).unwrap();
-        }
-        let start = std::time::Instant::now();
-        let mut facts = Vec::new();
-        for chunk in records.chunks(batch) {
-            facts.clear();
-            for record in chunk {
-                crate::decode::decode(record.format, record.bytes, &mut facts).unwrap();
-            }
-        }
-        let decode = start.elapsed();
-        let start = std::time::Instant::now();
-        for chunk in records.chunks(batch) {
-            site.run(chunk).unwrap();
-        }
-        let all = start.elapsed();
-        let each = |span: std::time::Duration| span.as_nanos() as f64 / records.len() as f64;
-        println!("batches of {batch}: decode {:.0} ns a row, the rest {:.0} ns", each(decode), each(all) - each(decode));
-    }
 }

@@ -92,13 +92,8 @@ impl Units {
             })
         });
         let mole = read("mol").map_or(f64::NAN, |mole| mole.value.factor.to_f64());
-        let mut units = Units {
-            wanted: with_unit.collect(),
-            mole,
-            met: HashSet::default(),
-            rows: Vec::new(),
-            changed: true,
-        };
+        let mut units =
+            Units { wanted: with_unit.collect(), mole, met: HashSet::default(), rows: Vec::new(), changed: true };
         units.forget();
         units
     }
@@ -263,7 +258,8 @@ mod tests {
     fn convert(concept: &str, spelling: &str) -> Option<(f64, f64)> {
         let units = Units::new(&concepts());
         let wanted = units.wanted.iter().find(|wanted| wanted.concept == concept).unwrap();
-        let found = readings(spelling).iter().filter_map(|ucum| read(ucum)).find_map(|u| linear(&u, wanted, units.mole));
+        let found =
+            readings(spelling).iter().filter_map(|ucum| read(ucum)).find_map(|u| linear(&u, wanted, units.mole));
         found.map(|linear| (linear.factor, linear.shift))
     }
 
@@ -292,7 +288,9 @@ mod tests {
             becomes("systolic_bp", 120.0, spelling, 120.0);
         }
         becomes("systolic_bp", 16.0, "kPa", 120.0098);
-        for spelling in ["10*3/uL", "K/uL", "K/ul", "x10E3/uL", "x10^3/uL", "10*9/L", "10^9/L", "G/L", "x10⁹/L", "thou/mcL"] {
+        for spelling in
+            ["10*3/uL", "K/uL", "K/ul", "x10E3/uL", "x10^3/uL", "10*9/L", "10^9/L", "G/L", "x10⁹/L", "thou/mcL"]
+        {
             becomes("wbc", 7.5, spelling, 7.5);
         }
         becomes("wbc", 7500.0, "/uL", 7.5);

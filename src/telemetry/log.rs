@@ -128,7 +128,7 @@ mod tests {
             tracing::debug!(target: "auscult::roles", "own debug");
             tracing::info!(target: "datafusion_physical_plan", "row info");
             tracing::debug!(target: "deltalake_core::operations", "row debug");
-            tracing::debug!(target: "librdkafka", "message debug");
+            tracing::debug!(target: "librdkafka", "payload debug");
             tracing::warn!(target: "librdkafka", "broker warning");
         });
         String::from_utf8(captured.0.lock().unwrap().clone()).unwrap()
@@ -140,10 +140,10 @@ mod tests {
             let text = heard(filter(asked, "info").unwrap());
             assert!(text.contains("own info") && text.contains("broker warning"), "{text}");
             assert_eq!(text.contains("own debug"), asked.is_some(), "{text}");
-            assert!(!text.contains("row") && !text.contains("message"), "{asked:?}: {text}");
+            assert!(!text.contains("row") && !text.contains("payload"), "{asked:?}: {text}");
         }
         let text = heard(filter(Some("info,librdkafka=debug"), "info").unwrap());
-        assert!(text.contains("message debug") && !text.contains("row"), "{text}");
+        assert!(text.contains("payload debug") && !text.contains("row"), "{text}");
     }
 
     #[test]

@@ -62,7 +62,9 @@ pub(super) fn lines(
     format: Format,
 ) -> Result<impl Iterator<Item = Result<Line, serde_json::Error>>, CliError> {
     if format == Format::Hl7v2 {
-        return Err(CliError::Usage("simulate does not write HL7 v2 in this version; give --format flat or fhir".to_owned()));
+        return Err(CliError::Usage(
+            "simulate does not write HL7 v2 in this version; give --format flat or fhir".to_owned(),
+        ));
     }
     let names = Names { seed: hospital.seed() };
     Ok(hospital.filter_map(move |record| {

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::decode::{self, Fact, Unread};
 use crate::decode::Value as Found;
+use crate::decode::{self, Fact, Unread};
 use crate::events::{HOUR, Op};
 
 fn hospital(seed: u64, patients: usize, hours: u32) -> Hospital {
@@ -124,7 +124,8 @@ struct Seen {
 }
 
 /// Codes, usual values and how much is far from them, for an early warning score by hand.
-const WARNING: [(&str, f64, f64); 4] = [("8867-4", 80.0, 15.0), ("9279-1", 16.5, 3.0), ("8480-6", 129.0, -20.0), ("2708-6", 96.5, -2.5)];
+const WARNING: [(&str, f64, f64); 4] =
+    [("8867-4", 80.0, 15.0), ("9279-1", 16.5, 3.0), ("8480-6", 129.0, -20.0), ("2708-6", 96.5, -2.5)];
 
 fn seen() -> BTreeMap<usize, Seen> {
     let mut all: BTreeMap<usize, Seen> = BTreeMap::new();
@@ -169,7 +170,20 @@ fn some_deteriorate_and_it_can_be_foreseen_but_not_always() {
     }
     let wins: f64 = with
         .iter()
-        .map(|a| without.iter().map(|b| if a > b { 1.0 } else if a == b { 0.5 } else { 0.0 }).sum::<f64>())
+        .map(|a| {
+            without
+                .iter()
+                .map(|b| {
+                    if a > b {
+                        1.0
+                    } else if a == b {
+                        0.5
+                    } else {
+                        0.0
+                    }
+                })
+                .sum::<f64>()
+        })
         .sum();
     let auroc = wins / (with.len() * without.len()) as f64;
     assert!((0.72..0.90).contains(&auroc), "{auroc}");

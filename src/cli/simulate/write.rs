@@ -146,6 +146,7 @@ pub(super) fn fhir(names: Names, record: &Record) -> Result<Option<Vec<u8>>, ser
             _ => resource["encounter"] = stays,
         }
     }
+    resource["meta"] = json!({"lastUpdated": stamp(record.recorded)});
     serde_json::to_vec(&resource).map(Some)
 }
 
@@ -164,7 +165,8 @@ fn patient(names: Names, record: &Record) -> Value {
 
 fn stay(class: &str, status: &str, start: Option<Micros>, end: Option<Micros>) -> Value {
     // HL7's own list of classes has none for intensive care.
-    let system = if class == "IMP" { "http://terminology.hl7.org/CodeSystem/v3-ActCode" } else { "urn:auscult:simulated" };
+    let system =
+        if class == "IMP" { "http://terminology.hl7.org/CodeSystem/v3-ActCode" } else { "urn:auscult:simulated" };
     let mut period = json!({"start": start.map(stamp)});
     if let Some(end) = end {
         period["end"] = stamp(end).into();

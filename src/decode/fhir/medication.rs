@@ -59,8 +59,8 @@ pub(super) fn administration<'a>(
 }
 
 /// `medication[x]`: a concept, or a reference to a Medication that is contained, in the same
-/// Bundle or elsewhere. What is elsewhere is kept under its reference (`Medication/id`), which
-/// a site can map. `None`: it is here but says nothing.
+/// Bundle or elsewhere. One that is elsewhere, or has no code, is kept under its reference
+/// (`Medication/id`), which a site can map. `None`: nothing of it has a meaning elsewhere.
 fn medication<'a>(resource: &Resource<'a>, op: Op, scope: Scope<'_, 'a>) -> Result<Option<Code<'a>>, Reject> {
     let element = &resource.element;
     if element.has("medicationCodeableConcept")? {
@@ -70,14 +70,19 @@ fn medication<'a>(resource: &Resource<'a>, op: Op, scope: Scope<'_, 'a>) -> Resu
         return Err(element.wrong("medication[x]", "is missing"));
     };
     let display = reference.text("display")?.map(Code::text);
-    Ok(match follow(&reference, scope)? {
-        Target::Here(medication) => coding::code(&medication.element, "code")?.or(display),
-        Target::Named(Some(kind), id) => {
-            Some(Code { system: Some(Cow::Borrowed(REFERENCE)), code: Cow::Owned(format!("{kind}/{id}")) })
+    let named = |kind: &str, id: &str| {
+        Code { system: Some(Cow::Borrowed(REFERENCE)), code: Cow::Owned(format!("{kind}/{id}")) }
+    };
+    let code = match follow(&reference, scope)? {
+        Target::Here(medication) => {
+            let id = medication.id.as_ref().filter(|_| !medication.is_contained());
+            let known = id.map(|id| named(medication.kind, id));
+            coding::code(&medication.element, "code")?.or(display).or(known)
         }
+        Target::Named(Some(kind), id) => Some(named(kind, &id)),
         Target::Identified(_, (system, value)) => Some(Code { system: Some(system), code: value }),
         // A UUID is new in every Bundle.
         Target::Named(None, _) | Target::Unnamed => display,
-    }
-    .or_else(|| super::unknown(resource.name.is_some(), op)))
+    };
+    Ok(code.or_else(|| super::unknown(resource.name.is_some(), op)))
 }

@@ -119,6 +119,14 @@ fn one<'a>(resource: &Resource<'a>, scope: Scope<'_, 'a>, sink: &mut Sink<'_, 'a
     if before == (sink.facts.len(), sink.skipped.get(resource.kind).copied()) {
         sink.skip(resource.kind);
     }
+    // A resource that does not say when it was issued or recorded was known when it last changed.
+    if let Some(meta) = resource.element.element("meta", "Meta")?
+        && let Some(updated) = meta.time("lastUpdated")?
+    {
+        for fact in sink.facts.iter_mut().skip(before.0).filter(|fact| fact.recorded.is_none()) {
+            fact.recorded = Some(updated.at);
+        }
+    }
     Ok(())
 }
 

@@ -281,10 +281,8 @@ fn nothing_measured_is_no_fact_but_may_withdraw_one() {
         let read = fact(&observation(json!({"status": status, "valueInteger": 4})));
         assert_eq!((read.op, &read.value), (Op::Assert, &Value::Number(4.0)));
         // Without an id there is nothing that it could withdraw.
-        assert_eq!(
-            skipped(&observation(but(absent.clone(), json!({"status": status, "id": null})))),
-            [("Observation", 1)]
-        );
+        let unnamed = but(observation(absent.clone()), json!({"status": status, "id": null}));
+        assert_eq!(skipped(&unnamed), [("Observation", 1)]);
     }
     let read = fact(&observation(json!({"status": "entered-in-error", "valueInteger": 4})));
     assert_eq!((read.op, &read.value), (Op::Retract, &Value::Number(4.0)));
@@ -442,7 +440,10 @@ fn the_medication_of_a_reference() {
         );
         assert_eq!(code(&record), is("ndc", "9"), "{reference}");
     }
-    assert_eq!(skipped(&request(json!({"reference": "urn:uuid:8"}), json!([]))), [("MedicationRequest", 1)]);
+    let order = request(json!({"reference": "urn:uuid:7"}), json!([]));
+    let record = bundle(json!([{"fullUrl": "urn:uuid:7", "resource": bare}, {"resource": order}]));
+    assert_eq!(code(&record), is(coding::REFERENCE, "Medication/1"));
+    assert_eq!(skipped(&order), [("MedicationRequest", 1)]);
 }
 
 #[test]

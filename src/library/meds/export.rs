@@ -196,7 +196,8 @@ struct Summary {
 
 impl Summary {
     fn write(&mut self, folder: &Path) -> Result<(), LibraryError> {
-        let parents = ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, true)).finish();
+        let parents =
+            ListBuilder::new(StringBuilder::new()).with_field(Field::new("item", DataType::Utf8, true)).finish();
         let codes = Arc::new(Schema::new(vec![
             Field::new("code", DataType::Utf8, false),
             Field::new("description", DataType::Utf8, true),

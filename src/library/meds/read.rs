@@ -157,7 +157,9 @@ impl Columns {
         let any = |name: &str| schema.index_of(name).ok();
         let typed = |name: &str, fits: fn(&DataType) -> bool| any(name).filter(|&i| fits(schema.field(i).data_type()));
         let needed = |name: &str, fits: fn(&DataType) -> bool| {
-            typed(name, fits).ok_or_else(|| unusable(path, &format!("column '{name}' is missing or has another type than MEDS gives it")))
+            typed(name, fits).ok_or_else(|| {
+                unusable(path, &format!("column '{name}' is missing or has another type than MEDS gives it"))
+            })
         };
         let optional = |name: &str, fits: fn(&DataType) -> bool| match any(name) {
             Some(_) => needed(name, fits).map(Some),
@@ -238,7 +240,8 @@ impl MedsFile {
                 self.seen.clear();
             }
             let time = valid(&cells.time, i, TimestampMicrosecondArray::value);
-            let recorded = cells.recorded.as_ref().and_then(|column| valid(column, i, TimestampMicrosecondArray::value));
+            let recorded =
+                cells.recorded.as_ref().and_then(|column| valid(column, i, TimestampMicrosecondArray::value));
             let earliest = self.earliest.get(&subject).copied();
             let mut event = EventRef {
                 subject: Some(SubjectId(subject)),
@@ -301,7 +304,11 @@ fn short(hash: &blake3::Hash) -> [u8; 16] {
 
 /// Reads subjects and times once: the earliest time of every subject, and whether the
 /// rules of MEDS hold.
-fn first_pass(path: &Path, columns: &Columns, subjects: &mut HashSet<i64>) -> Result<HashMap<i64, Micros>, LibraryError> {
+fn first_pass(
+    path: &Path,
+    columns: &Columns,
+    subjects: &mut HashSet<i64>,
+) -> Result<HashMap<i64, Micros>, LibraryError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).map_err(LibraryError::io(path))?)?;
     let mask = ProjectionMask::roots(builder.parquet_schema(), [columns.subject, columns.time]);
     let mut earliest: HashMap<i64, Micros> = HashMap::new();
@@ -319,7 +326,9 @@ fn first_pass(path: &Path, columns: &Columns, subjects: &mut HashSet<i64>) -> Re
                     if !subjects.insert(id) {
                         return Err(unusable(
                             path,
-                            &format!("a subject comes again in row {row}; sort the data by subject_id and time and keep a subject in one file"),
+                            &format!(
+                                "a subject comes again in row {row}; sort the data by subject_id and time and keep a subject in one file"
+                            ),
                         ));
                     }
                 }

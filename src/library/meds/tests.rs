@@ -69,16 +69,26 @@ fn a_file_with_few_columns_is_read_and_equal_rows_are_told_apart() {
     // A static row became known at the subject's earliest time, or at 0 where there is none.
     assert_eq!(
         when,
-        [(None, 10 * second), (Some(20 * second), 20 * second), (Some(10 * second), 10 * second), (Some(10 * second), 10 * second), (None, 0)]
+        [
+            (None, 10 * second),
+            (Some(20 * second), 20 * second),
+            (Some(10 * second), 10 * second),
+            (Some(10 * second), 10 * second),
+            (None, 0)
+        ]
     );
-    assert_eq!(rows.iter().map(|row| row.numeric_value).collect::<Vec<_>>(), [None, Some(1.5), Some(2.5), Some(2.5), None]);
+    assert_eq!(
+        rows.iter().map(|row| row.numeric_value).collect::<Vec<_>>(),
+        [None, Some(1.5), Some(2.5), Some(2.5), None]
+    );
     assert_eq!((rows[3].source, rows[3].subject), ("events.parquet#3", Some(SubjectId(7))));
     let keys: HashSet<_> = rows.iter().map(|row| row.event_key).collect();
     assert_eq!(keys.len(), 5);
 
     // Under another name and with one more of the equal rows, all the old keys are there.
     let copy = folder.path().join("copy.parquet");
-    let three = vec![("subject_id", ints(&[Some(7); 3])), ("time", seconds(&[Some(10); 3])), ("code", texts(&[Some("B"); 3]))];
+    let three =
+        vec![("subject_id", ints(&[Some(7); 3])), ("time", seconds(&[Some(10); 3])), ("code", texts(&[Some("B"); 3]))];
     let mut with_value = three.clone();
     with_value.push(("numeric_value", Arc::new(Float64Array::from(vec![2.5; 3]))));
     write(&copy, with_value);
@@ -103,7 +113,10 @@ fn what_is_no_meds_data_is_refused_with_a_reason() {
     assert!(reason(folder.path()).contains("no .parquet file"));
     std::fs::write(&path, b"PAR1 but not really").unwrap();
     assert!(reason(&path).contains("no parquet file"));
-    write(&path, vec![("subject_id", ints(&[Some(1)])), ("time", texts(&[Some("2020-01-01")])), ("code", texts(&[Some("A")]))]);
+    write(
+        &path,
+        vec![("subject_id", ints(&[Some(1)])), ("time", texts(&[Some("2020-01-01")])), ("code", texts(&[Some("A")]))],
+    );
     assert!(reason(&path).contains("'time'"));
     let apart = |ids: &[Option<i64>]| {
         let n = ids.len();
@@ -138,7 +151,8 @@ async fn filled(library: &Library) -> Vec<EventRef<'static>> {
         EventRef { code: TOKEN, ..event(0, 901) },
     ];
     for (at, partition) in [(0_i64, 0_u32), (1, 1)] {
-        let of: Vec<_> = live.iter().filter(|e| e.subject.is_none_or(|s| s.0 as u32 % 2 == partition)).copied().collect();
+        let of: Vec<_> =
+            live.iter().filter(|e| e.subject.is_none_or(|s| s.0 as u32 % 2 == partition)).copied().collect();
         let rows = vec![with_position(&batch(&of), partition, at).unwrap()];
         library.append(Table::Events, rows, &BTreeMap::from([(partition, at)])).await.unwrap();
     }
@@ -169,9 +183,16 @@ async fn an_export_is_a_meds_data_set_of_what_holds() {
                 continue;
             }
             let table = table(&path);
-            let kinds: Vec<_> = table.schema().fields().iter().take(5).map(|f| (f.name().clone(), f.data_type().clone())).collect();
+            let kinds: Vec<_> =
+                table.schema().fields().iter().take(5).map(|f| (f.name().clone(), f.data_type().clone())).collect();
             let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-            let should = [("subject_id", DataType::Int64), ("time", micros), ("code", DataType::Utf8), ("numeric_value", DataType::Float32), ("text_value", DataType::LargeUtf8)];
+            let should = [
+                ("subject_id", DataType::Int64),
+                ("time", micros),
+                ("code", DataType::Utf8),
+                ("numeric_value", DataType::Float32),
+                ("text_value", DataType::LargeUtf8),
+            ];
             assert_eq!(kinds, should.map(|(name, kind)| (name.to_owned(), kind)));
             let subjects = table["subject_id"].as_primitive::<Int64Type>();
             let times = table["time"].as_primitive::<TimestampMicrosecondType>();
@@ -180,7 +201,12 @@ async fn an_export_is_a_meds_data_set_of_what_holds() {
             for (i, &(subject, time)) in order.iter().enumerate() {
                 let numeric = table["numeric_value"].as_primitive::<Float32Type>();
                 let text = table["text_value"].as_string::<i64>();
-                rows.push((subject, time, numeric.iter().nth(i).unwrap(), text.iter().nth(i).unwrap().map(str::to_owned)));
+                rows.push((
+                    subject,
+                    time,
+                    numeric.iter().nth(i).unwrap(),
+                    text.iter().nth(i).unwrap().map(str::to_owned),
+                ));
                 assert_eq!(home.entry(subject).or_insert((split, file)), &(split, file));
                 assert_eq!(split_of(SubjectId(subject)).as_str(), split);
             }
@@ -196,10 +222,14 @@ async fn an_export_is_a_meds_data_set_of_what_holds() {
     assert_eq!(rows, should);
 
     let codes = table(&dir.join("metadata/codes.parquet"));
-    assert_eq!(codes["code"].as_string::<i32>().iter().flatten().collect::<Vec<_>>(), ["LOINC//8867-4", "SNOMED//38341003"]);
+    assert_eq!(
+        codes["code"].as_string::<i32>().iter().flatten().collect::<Vec<_>>(),
+        ["LOINC//8867-4", "SNOMED//38341003"]
+    );
     let splits = table(&dir.join("metadata/subject_splits.parquet"));
     assert_eq!((splits.num_columns(), splits.num_rows()), (2, 40));
-    let dataset: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.join("metadata/dataset.json")).unwrap()).unwrap();
+    let dataset: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(dir.join("metadata/dataset.json")).unwrap()).unwrap();
     assert_eq!(dataset["meds_version"], "0.4.0");
 
     // Read again: what is exported is what is there, with its own columns kept.
@@ -207,9 +237,18 @@ async fn an_export_is_a_meds_data_set_of_what_holds() {
     let mut back = Vec::new();
     for batch in &again {
         let view = EventsView::new(batch).unwrap();
-        back.extend((0..view.len()).map(|i| view.row(i)).map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.encounter_id)).map(|e| format!("{e:?}")));
+        back.extend(
+            (0..view.len())
+                .map(|i| view.row(i))
+                .map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.encounter_id))
+                .map(|e| format!("{e:?}")),
+        );
     }
-    let mut should: Vec<_> = facts.drain(..).map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.encounter_id)).map(|e| format!("{e:?}")).collect();
+    let mut should: Vec<_> = facts
+        .drain(..)
+        .map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.encounter_id))
+        .map(|e| format!("{e:?}"))
+        .collect();
     back.sort();
     should.sort();
     assert_eq!(back, should);
