@@ -23,9 +23,9 @@ fn bad() -> Vec<(&'static str, &'static str, Vec<u8>)> {
         flat("time", &GOOD.replace("00Z", "00")),
         flat("time", &GOOD.replace("-01-01T", "-13-01T")),
         flat("unit", &GOOD.replace("/min", "furlong")),
-        flat("field", &GOOD.replace(r#""patient":"CANARY-1","#, "")),
+        flat("patient", &GOOD.replace(r#""patient":"CANARY-1","#, "")),
         ("raw.flat", "syntax", vec![0xff, 0xfe, b'{', b'}']),
-        ("raw.fhir", "syntax", vec![b'['; 3_000_000]),
+        ("raw.fhir", "shape", vec![b'['; 3_000_000]),
         ("raw.fhir", "syntax", b"{\"a\":".repeat(500_000)),
         (
             "raw.fhir",

@@ -23,10 +23,19 @@ pub fn read_partition(
 ) -> Result<(), KafkaError> {
     let consumer = assign(kafka, &partition.topic, partition.number..partition.number + 1)?;
     let started = Instant::now();
-    // The end is an event of its own: counting offsets would wait for ever, since markers occupy some.
+    let (_, end) = consumer
+        .fetch_watermarks(&partition.topic, partition.number, deadline)
+        .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+    // The end is an event of its own, since markers occupy offsets; but it never comes while others
+    // keep writing, so a record at the end seen first is the end too.
     loop {
         match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(record)) => each(record.key().unwrap_or(&[]), record.payload()),
+            Some(Ok(record)) => {
+                each(record.key().unwrap_or(&[]), record.payload());
+                if record.offset() + 1 >= end {
+                    return Ok(());
+                }
+            }
             Some(Err(Cause::PartitionEOF(_))) => return Ok(()),
             Some(Err(cause)) => tracing::warn!(%cause, "reading a compacted topic, retrying"),
             None => {}

@@ -19,8 +19,7 @@ use datafusion::physical_plan::execution_plan::reset_plan_states;
 use datafusion::physical_plan::joins::{HashJoinExec, PartitionMode};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use futures::TryStreamExt as _;
-use futures::executor::block_on;
+use futures::{FutureExt as _, TryStreamExt as _};
 
 use super::facts::{self, name};
 use super::leaf::Table;
@@ -115,7 +114,7 @@ impl Plan {
             context.register_table(name, Arc::new(table)).map_err(|error| vec![refused(file, &error)])?;
         }
         let state = context.state();
-        let logical = block_on(state.create_logical_plan(sql)).map_err(|error| vec![refused(file, &error)])?;
+        let logical = at_once(state.create_logical_plan(sql)).map_err(|error| vec![refused(file, &error)])?;
         let mut problems = Vec::new();
         row_by_row(file, &logical, &mut problems);
         let outputs = outputs(file, &logical, &mut problems);
@@ -124,7 +123,7 @@ impl Plan {
         }
         let plan = outputs
             .plan(logical)
-            .and_then(|logical| block_on(state.create_physical_plan(&logical)))
+            .and_then(|logical| at_once(state.create_physical_plan(&logical)))
             .and_then(|plan| probe_with(&facts, plan))
             .map_err(|error| vec![refused(file, &error)])?;
         if plan.output_partitioning().partition_count() != 1 {
@@ -174,14 +173,20 @@ impl Plan {
         self.plan = reset_plan_states(Arc::clone(&self.plan))?;
         let stream = self.plan.execute(0, Arc::clone(&self.context))?;
         let schema = stream.schema();
-        // All is in memory and nothing of such a plan is spawned, so this never waits. A caller
-        // within a task of tokio must not run out of that task's budget here.
-        let mut batches: Vec<RecordBatch> = block_on(tokio::task::unconstrained(stream.try_collect()))?;
+        let mut batches: Vec<RecordBatch> = at_once(stream.try_collect())?;
         if batches.is_empty() {
             batches.push(RecordBatch::new_empty(schema));
         }
         Ok(batches)
     }
+}
+
+/// The result of a future that never waits: all tables are in memory, and a plan that passed
+/// [`row_by_row`] spawns nothing. So no runtime is needed, and a caller within one is not blocked.
+fn at_once<T>(future: impl Future<Output = Result<T, DataFusionError>>) -> Result<T, DataFusionError> {
+    // Within a task of tokio its budget would count, and end, here.
+    let ready = tokio::task::unconstrained(future).now_or_never();
+    ready.unwrap_or_else(|| Err(DataFusionError::Internal("it waits, though all its tables are in memory".to_owned())))
 }
 
 fn config() -> SessionConfig {

@@ -266,7 +266,8 @@ impl Normalizer {
         endings: &mut [Option<Ending>],
     ) -> Result<Ruled, NormalizeError> {
         let mut parts = Vec::new();
-        let mut open = vec![0..ranges.len()];
+        let whole = 0..ranges.len();
+        let mut open = vec![whole];
         while let Some(records) = open.pop() {
             let (Some(first), Some(last)) = (ranges.get(records.start), ranges[records.clone()].last()) else {
                 continue;

@@ -19,6 +19,8 @@ pub(super) struct Ticks {
     time: Time,
     raw_partitions: usize,
     owned: BTreeMap<Partition, Hand>,
+    /// When the quiet partitions were looked at last: all at once, so that they share a transaction.
+    looked: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -39,7 +41,7 @@ struct State {
 impl Ticks {
     /// No partition owned; `raw_partitions` is how many the site has in all.
     pub(super) fn new(time: Time, raw_partitions: usize) -> Self {
-        Ticks { time, raw_partitions, owned: BTreeMap::new() }
+        Ticks { time, raw_partitions, owned: BTreeMap::new(), looked: None }
     }
 
     /// A partition was given to this process, read from `next` on.
@@ -72,12 +74,16 @@ impl Ticks {
     }
 
     /// The partitions quiet for so long that the end of their log is to be looked up.
-    pub(super) fn quiet(&self, now: Instant) -> Vec<Partition> {
-        let wait = match self.time.clock {
+    pub(super) fn quiet(&mut self, now: Instant) -> Vec<Partition> {
+        let (pace, wait) = match self.time.clock {
             Clock::Events => return Vec::new(),
-            Clock::Wall => self.time.tick,
-            Clock::Log => self.time.idle,
+            Clock::Wall => (self.time.tick, self.time.tick / 2),
+            Clock::Log => (self.time.idle / 4, self.time.idle),
         };
+        if self.looked.is_some_and(|looked| now.saturating_duration_since(looked) < pace) {
+            return Vec::new();
+        }
+        self.looked = Some(now);
         let quiet = |hand: &Hand| !hand.now.idle && now.duration_since(hand.quiet_since) >= wait;
         self.owned.iter().filter(|(_, hand)| quiet(hand)).map(|(partition, _)| partition.clone()).collect()
     }
@@ -199,7 +205,7 @@ mod tests {
         assert_eq!(told(&mut ticks), None, "twelve records are still unread");
         ticks.end(&partition, 8, 0, later);
         assert_eq!(told(&mut ticks), Some((Some(SECOND), true)));
-        assert!(ticks.quiet(later + Duration::from_secs(60)).is_empty());
+        assert!(ticks.quiet(later + Duration::from_secs(60)).is_empty(), "idle already");
         ticks.read(&partition, NextOffset(9), Some(2 * SECOND), later);
         assert_eq!(told(&mut ticks), Some((Some(2 * SECOND), false)));
     }

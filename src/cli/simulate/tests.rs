@@ -63,6 +63,7 @@ fn every_line_is_valid_and_both_formats_say_the_same() {
         let mut said = BTreeSet::new();
         for line in written(hospital(11, 60, 200), format) {
             for fact in facts(&line, format) {
+                assert!(fact.recorded.is_some_and(|recorded| START <= recorded && recorded <= line.sent));
                 let number = match fact.value {
                     Found::Number(number) => Some(number.to_bits()),
                     _ => None,

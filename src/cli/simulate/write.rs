@@ -147,6 +147,8 @@ pub(super) fn fhir(names: Names, record: &Record) -> Result<Option<Vec<u8>>, ser
         }
     }
     resource["meta"] = json!({"lastUpdated": stamp(record.recorded)});
+    // Not every resource has an element of its own for when it became known.
+    resource["meta"] = json!({"lastUpdated": stamp(record.recorded)});
     serde_json::to_vec(&resource).map(Some)
 }
 

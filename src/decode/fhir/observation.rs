@@ -14,9 +14,9 @@ use crate::events::Op;
 /// Reads one fact for the value and one for each component's value, the latter under the
 /// resource's id with `#` and the component's place, counted from 0.
 ///
-/// Where nothing was measured (a panel, an absent value) there is no fact; but a withdrawn
-/// Observation, and an amended or corrected one that lost its value, withdraws what was said
-/// before under the same id.
+/// Where nothing was measured (a panel, an absent value) there is no fact; but in a withdrawn
+/// Observation, and in an amended or corrected one, that withdraws what an earlier version may
+/// have said under the same id.
 pub(super) fn read<'a>(resource: &Resource<'a>, scope: Scope<'_, 'a>, sink: &mut Sink<'_, 'a>) -> Result<(), Reject> {
     let element = &resource.element;
     let Some(op) = by_status(element)?.op() else { return Ok(()) };
@@ -35,8 +35,8 @@ pub(super) fn read<'a>(resource: &Resource<'a>, scope: Scope<'_, 'a>, sink: &mut
 
     let corrected = matches!(element.text("status")?.as_deref(), Some("amended" | "corrected"));
     let replaces = frame.name.is_some() && (corrected || op == Op::Retract);
-    // The panel itself has never been a fact where its components are.
-    if found.is_some() || (replaces && parts.iter().all(|(_, found)| found.is_none())) {
+    // A spare withdrawal changes nothing; a value left standing would.
+    if found.is_some() || replaces {
         push(&mut frame, None, code, found, sink, resource.kind);
     }
     for (place, (code, found)) in parts.into_iter().enumerate() {

@@ -264,9 +264,10 @@ fn components_are_facts_of_their_own() {
             .map(|f| (f.id.clone().unwrap(), f.op))
             .collect::<Vec<_>>()
     };
-    let id = |n| Cow::Owned(format!("Observation/o#{n}"));
-    assert_eq!(ops("corrected"), [(id(0), Op::Assert), (id(1), Op::Retract), (id(2), Op::Assert)]);
-    assert_eq!(ops("cancelled"), [(id(0), Op::Retract), (id(1), Op::Retract), (id(2), Op::Retract)]);
+    let id = |n| Cow::Owned(format!("Observation/o{n}"));
+    let all = |first| [("", Op::Retract), ("#0", first), ("#1", Op::Retract), ("#2", first)].map(|(n, op)| (id(n), op));
+    assert_eq!(ops("corrected"), all(Op::Assert));
+    assert_eq!(ops("cancelled"), all(Op::Retract));
 }
 
 #[test]
@@ -428,6 +429,15 @@ fn the_medication_of_a_reference() {
     let is = |system: &str, code: &str| Some((system.to_owned(), code.to_owned()));
     assert_eq!(code(&request(json!({"reference": "#1"}), json!([medication]))), is("ndc", "9"));
     assert_eq!(code(&request(json!({"reference": "#1", "display": "x"}), json!([bare]))), is(coding::TEXT, "x"));
+    let mixed = json!({"resourceType": "Medication", "id": "1", "ingredient": [
+        {"itemCodeableConcept": {"text": "a"}}, {"itemReference": {"reference": "#s"}}, {"itemCodeableConcept": {"text": "b"}}]});
+    let parts = facts(&request(json!({"reference": "#1", "display": "x"}), json!([mixed])));
+    let rows: Vec<_> = parts.iter().map(|f| (&*f.code, f.id.as_deref().unwrap())).collect();
+    assert_eq!(rows, [("a", "MedicationRequest/m#0"), ("b", "MedicationRequest/m#1")]);
+    let dose = json!({"resourceType": "MedicationAdministration", "subject": {"reference": "Patient/p"}, "contained": [mixed],
+        "medicationReference": {"reference": "#1"}, "dosage": {"dose": {"value": 500, "unit": "mL"}}});
+    assert!(facts(&dose).iter().all(|f| f.value == Value::None && f.unit.is_none() && f.id.is_none()));
+    assert_eq!(facts(&dose).len(), 2);
     assert_eq!(code(&request(json!({"reference": "#2"}), json!([medication]))), None);
     assert_eq!(
         code(&request(json!({"reference": "Medication/1"}), json!([medication]))),

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::oracle::{Row, TRIGGERS, FEATURES, log};
+use super::oracle::{FEATURES, Row, TRIGGERS, log};
 use super::*;
 use crate::events::{EventsBuilder, EventsView};
+use crate::features::Prediction;
 
 /// Folds a log cut into batches of `size` rows; the first `silent` rows unheard.
 fn pass(rows: &[Row], size: usize, silent: usize) -> (Fold, Due) {
@@ -29,7 +30,7 @@ fn pass(rows: &[Row], size: usize, silent: usize) -> (Fold, Due) {
     (fold, all)
 }
 
-fn bits(due: &Due) -> (Vec<super::super::Prediction>, Vec<u32>, Vec<Micros>) {
+fn bits(due: &Due) -> (Vec<Prediction>, Vec<u32>, Vec<Micros>) {
     (due.rows.clone(), due.values.iter().map(|value| value.to_bits()).collect(), due.observed.clone())
 }
 
@@ -57,29 +58,31 @@ proptest! {
         whole.observed.extend(rest.observed);
         prop_assert_eq!(bits(&all), bits(&whole));
     }
+}
 
-    #[test]
-    fn invariant_03_the_fingerprint_is_of_the_state_alone(rows in log(60)) {
-        // Subjects arrive in another order; each one's own order and the ticks stay.
-        let ticks = rows.iter().filter(|row| row.subject.is_none()).count();
-        prop_assume!(ticks == 0 || rows.len() < 10);
-        let mut other = rows.clone();
-        other.sort_by_key(|row| std::cmp::Reverse(row.subject));
-        if ticks == 0 {
-            prop_assert_eq!(pass(&rows, 50, 0).0.fingerprint(), pass(&other, 50, 0).0.fingerprint());
+#[test]
+fn invariant_03_the_fingerprint_is_of_the_whole_state_and_of_no_order_of_subjects() {
+    let of = |subject, event: EventRef<'static>| EventRef { subject: Some(SubjectId(subject)), ..event };
+    let log = [
+        of(1, edge("ENCOUNTER//ICU//START", 0, 1)),
+        of(2, edge("ENCOUNTER//ICU//START", 5, 1)),
+        of(2, heart_rate(80.0, 6, 2)),
+        of(1, heart_rate(80.0, 7, 2)),
+    ];
+    let print = |order: &[usize], change: &dyn Fn(usize, EventRef<'static>) -> EventRef<'static>| {
+        let mut run = Run::new(FEATURES, &TRIGGERS);
+        for i in order {
+            run.apply(change(*i, log[*i]));
         }
-        let mut changed = rows.clone();
-        if let Some(row) = changed.iter_mut().rev().find(|row| row.subject.is_some()) {
-            row.source.push('x');
-            let same = pass(&rows, 50, 0).0.fingerprint() == pass(&changed, 50, 0).0.fingerprint();
-            // The last event of its subject shows unless it changed nothing.
-            let last = row.clone();
-            let mut fold = pass(&rows[..rows.iter().rposition(|r| r.subject.is_some()).unwrap()], 50, 0).0;
-            let unchanged = matches!(
-                fold.apply(&last.event(), None),
-                super::super::Applied::Redelivered | super::super::Applied::RetractedUnknown
-            );
-            prop_assert_eq!(same, unchanged);
-        }
-    }
+        run.fold.fingerprint()
+    };
+    let same = |_, event| event;
+    let whole = print(&[0, 1, 2, 3], &same);
+    assert_eq!(whole, print(&[1, 2, 0, 3], &same));
+    assert_eq!(whole, print(&[0, 1, 2, 3, 3, 2], &same), "redeliveries change nothing");
+    assert_ne!(whole, print(&[0, 1, 2], &same));
+    assert_ne!(whole, print(&[0, 3, 1, 2], &|i, event| EventRef { source: if i == 3 { "b" } else { "a" }, ..event }));
+    let value = |i, event: EventRef<'static>| if i == 3 { EventRef { numeric_value: Some(80.5), ..event } } else { event };
+    let start = |i, event| if i == 0 { EventRef { time: Some(1), ..event } } else { event };
+    assert!(whole != print(&[0, 1, 2, 3], &value) && whole != print(&[0, 1, 2, 3], &start));
 }
