@@ -155,6 +155,18 @@ impl Read {
     }
 }
 
+/// Asks again for a while: a topic that is just being made is not yet known everywhere.
+fn patiently<T>(ask: impl Fn() -> Result<T, KafkaError>, good: impl Fn(&T) -> bool) -> T {
+    let started = Instant::now();
+    loop {
+        match ask() {
+            Ok(answer) if good(&answer) => return answer,
+            other => assert!(started.elapsed() < Duration::from_secs(30), "kafka: {:?}", other.err()),
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
 /// Everything committed in a topic, partition by partition.
 pub fn read_topic(bootstrap: &str, topic: &str) -> Vec<Read> {
     let consumer: BaseConsumer = ClientConfig::new()
@@ -166,13 +178,15 @@ pub fn read_topic(bootstrap: &str, topic: &str) -> Vec<Read> {
         .set("fetch.wait.max.ms", "10")
         .create()
         .unwrap();
-    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
+    let metadata = patiently(|| consumer.fetch_metadata(Some(topic), Duration::from_secs(10)), |m| {
+        m.topics().first().is_some_and(|t| t.error().is_none() && !t.partitions().is_empty())
+    });
     let partitions = metadata.topics()[0].partitions().len();
     let mut list = TopicPartitionList::new();
     // Where others keep writing the end-of-partition event may never come; then the end seen here counts.
     let mut ends = vec![0; partitions];
     for p in 0..partitions {
-        ends[p] = consumer.fetch_watermarks(topic, p as i32, Duration::from_secs(10)).unwrap().1;
+        ends[p] = patiently(|| consumer.fetch_watermarks(topic, p as i32, Duration::from_secs(10)), |_| true).1;
         list.add_partition_offset(topic, p as i32, Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();

@@ -343,7 +343,10 @@ fn zz_speed() {
         for line in &lines {
             decode(Format::Flat, line, &mut facts).unwrap();
             n += 1;
-            if facts.len() == 2000 { std::hint::black_box(&facts); facts.clear(); }
+            if facts.len() == 2000 {
+                std::hint::black_box(&facts);
+                facts.clear();
+            }
         }
         let s = start.elapsed().as_secs_f64();
         eprintln!("flat {:.2} M/s, {:.0} MB/s", n as f64 / s / 1e6, all.len() as f64 / s / 1e6);

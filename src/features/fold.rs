@@ -44,6 +44,8 @@ pub(super) struct Rules {
     pub(super) spec: Arc<FeatureSpec>,
     pub(super) triggers: Vec<Trigger>,
     on: Vec<On>,
+    /// No gap shorter than this holds more than [`CATCH_UP`] due times.
+    long: Micros,
 }
 
 /// A trigger that fires on events.
@@ -88,8 +90,13 @@ impl Fold {
             _ => None,
         });
         let on = on.collect();
+        let every = triggers.iter().filter_map(|one| match one.kind {
+            TriggerKind::Every { every, .. } => Some(every),
+            _ => None,
+        });
+        let long = every.min().map_or(Micros::MAX, |every| every.saturating_mul(CATCH_UP as i64));
         Fold {
-            rules: Rules { spec, triggers, on },
+            rules: Rules { spec, triggers, on, long },
             clock: Clock::default(),
             index: HashMap::default(),
             subjects: Vec::new(),
@@ -168,14 +175,15 @@ impl Fold {
     }
 
     fn place(&mut self, id: SubjectId) -> usize {
-        let next = self.subjects.len() as u32;
-        let place = *self.index.entry(id.0).or_insert(next);
-        if place == next {
-            let subject = Subject::new();
-            self.bytes += subject.bytes;
-            self.subjects.push((id, subject));
+        if let Some(place) = self.index.get(&id.0) {
+            return *place as usize;
         }
-        place as usize
+        let place = self.subjects.len();
+        self.index.insert(id.0, place as u32);
+        let subject = Subject::new();
+        self.bytes += subject.bytes;
+        self.subjects.push((id, subject));
+        place
     }
 
     /// Moves the clock and lets fall due what is due by then, in order of time, then subject.
@@ -206,6 +214,9 @@ fn reschedule(pending: &mut BTreeSet<(Micros, SubjectId)>, id: SubjectId, from: 
 
 /// Skips the due times of a subject up to `limit` that are more than [`CATCH_UP`]; gives how many.
 fn skip(rules: &Rules, subject: &mut Subject, limit: Micros) -> u64 {
+    if limit.saturating_sub(subject.due) < rules.long {
+        return 0;
+    }
     let mut skipped = 0;
     for encounter in &mut subject.encounters {
         let Some(start) = encounter.open else { continue };
@@ -242,7 +253,8 @@ fn fire(rules: &Rules, id: SubjectId, subject: &mut Subject, limit: Micros, mut 
             break;
         };
         if let Some(due) = due.as_deref_mut() {
-            predict(rules, id, subject, subject.encounters.get(place), trigger as usize, at, due);
+            let stay = subject.encounters.get(place).map(Stay::of);
+            predict(rules, id, subject, stay, trigger as usize, at, due);
         }
         let Some(encounter) = subject.encounters.get_mut(place) else { break };
         let open = encounter.open;
@@ -266,12 +278,12 @@ fn fire_on(rules: &Rules, id: SubjectId, subject: &mut Subject, event: &EventRef
         }
         let last = subject.last_on.get(slot).copied().unwrap_or(Micros::MIN);
         let soon = last != Micros::MIN && (at <= last || at.saturating_sub(last) < on.min_gap);
-        let encounter = subject.encounter_at(trigger, event.encounter_id, at);
-        if soon || (encounter.is_none() && trigger.encounter.is_some()) {
+        let stay = subject.encounter_at(trigger, event.encounter_id, at).map(Stay::of);
+        if soon || (stay.is_none() && trigger.encounter.is_some()) {
             continue;
         }
         if let Some(due) = due.as_deref_mut() {
-            predict(rules, id, subject, encounter, on.trigger, at, due);
+            predict(rules, id, subject, stay, on.trigger, at, due);
         }
         if let Some(last) = subject.last_on.get_mut(slot) {
             *last = at;
@@ -279,24 +291,31 @@ fn fire_on(rules: &Rules, id: SubjectId, subject: &mut Subject, event: &EventRef
     }
 }
 
+/// The encounter of a prediction.
+struct Stay {
+    id: Option<Arc<str>>,
+    start: Option<Micros>,
+}
+
+impl Stay {
+    fn of(encounter: &Encounter) -> Self {
+        Stay { id: encounter.id.clone(), start: encounter.open }
+    }
+}
+
 fn predict(
     rules: &Rules,
     id: SubjectId,
-    subject: &Subject,
-    encounter: Option<&Encounter>,
+    subject: &mut Subject,
+    stay: Option<Stay>,
     trigger: usize,
     at: Micros,
     due: &mut Due,
 ) {
-    let prediction = Prediction {
-        trigger,
-        subject: id,
-        encounter: encounter.and_then(|encounter| encounter.id.clone()),
-        time: at,
-        source: subject.source.clone(),
-    };
-    let start = encounter.and_then(|encounter| encounter.open);
-    let moment = Moment { series: subject.series(), birth: subject.birth, sex: subject.sex, start, at };
+    let stay = stay.unwrap_or(Stay { id: None, start: None });
+    let source = subject.source.clone();
+    let prediction = Prediction { trigger, subject: id, encounter: stay.id, time: at, source };
+    let moment = Moment { birth: subject.birth, sex: subject.sex, start: stay.start, at };
     let (values, observed) = due.push(prediction, &rules.spec);
-    vector::fill(&rules.spec, &moment, values, observed);
+    vector::fill(&rules.spec, &mut subject.series, &moment, values, observed);
 }

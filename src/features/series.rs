@@ -1,5 +1,7 @@
 //! Samples of one concept of one subject, and what is made of them.
 
+use std::ops::Range;
+
 use crate::events::{HOUR, Micros};
 
 /// Time of a sample without one: a static fact. It comes before all others, lies only in
@@ -17,40 +19,98 @@ pub(super) struct Sample {
     pub(super) fact: u32,
 }
 
-/// Puts a sample to its place: by time, and behind those of the same time.
-pub(super) fn insert(series: &mut Vec<Sample>, sample: Sample) {
-    match series.last() {
-        Some(last) if last.time > sample.time => {
-            let place = series.partition_point(|other| other.time <= sample.time);
-            series.insert(place, sample);
+/// The samples of one concept, or group of codes, of one subject, by time and then by arrival.
+#[derive(Default)]
+pub(super) struct Series {
+    samples: Vec<Sample>,
+    tally: Tally,
+}
+
+/// The spread of a stretch of samples, kept from the last prediction so that the next goes on
+/// where it ended. It is what a pass from the beginning would give, bit by bit, and no part of
+/// the state.
+#[derive(Copy, Clone, Default)]
+struct Tally {
+    /// Since when.
+    from: Micros,
+    start: usize,
+    /// Past the last sample; 0: nothing kept.
+    end: usize,
+    spread: Spread,
+}
+
+impl Series {
+    /// All samples.
+    pub(super) fn samples(&self) -> &[Sample] {
+        &self.samples
+    }
+
+    /// Heap bytes.
+    pub(super) fn bytes(&self) -> usize {
+        self.samples.capacity() * size_of::<Sample>()
+    }
+
+    /// Puts a sample to its place: by time, and behind those of the same time.
+    pub(super) fn insert(&mut self, sample: Sample) {
+        match self.samples.last() {
+            Some(last) if last.time > sample.time => {
+                let place = self.samples.partition_point(|other| other.time <= sample.time);
+                self.changed(place);
+                self.samples.insert(place, sample);
+            }
+            _ => self.samples.push(sample),
         }
-        _ => series.push(sample),
+    }
+
+    /// Takes the sample of a fact away.
+    pub(super) fn remove(&mut self, fact: u32) {
+        // Most corrections are of something recent.
+        if let Some(place) = self.samples.iter().rposition(|sample| sample.fact == fact) {
+            self.changed(place);
+            self.samples.remove(place);
+        }
+    }
+
+    fn changed(&mut self, place: usize) {
+        if place < self.tally.end {
+            self.tally.end = 0;
+        }
+    }
+
+    /// Where the samples with a time in `[from, to]` lie.
+    pub(super) fn between(&self, from: Micros, to: Micros) -> Range<usize> {
+        let all = self.samples.as_slice();
+        let end = match all.last() {
+            Some(last) if last.time > to => all.partition_point(|sample| sample.time <= to),
+            _ => all.len(),
+        };
+        let start = match all.first() {
+            // The tally spares the look at samples long out of the processor's cache.
+            _ if self.tally.end > 0 && self.tally.from == from => self.tally.start,
+            Some(first) if first.time < from => all.partition_point(|sample| sample.time < from),
+            _ => 0,
+        };
+        start.min(end)..end
+    }
+
+    /// The spread of the samples from a time on, which lie in `range`; goes on from the last call
+    /// with the same `from` if it can.
+    pub(super) fn running_spread(&mut self, from: Micros, range: Range<usize>) -> Spread {
+        let known = self.tally;
+        let goes_on = known.end > 0 && known.from == from && known.end <= range.end;
+        let (mut spread, next) = if goes_on { (known.spread, known.end) } else { (Spread::default(), range.start) };
+        for sample in self.samples.get(next..range.end).unwrap_or(&[]) {
+            spread.add(sample);
+        }
+        if !range.is_empty() {
+            self.tally = Tally { from, start: range.start, end: range.end, spread };
+        }
+        spread
     }
 }
 
-/// Takes the sample of a fact away.
-pub(super) fn remove(series: &mut Vec<Sample>, fact: u32) {
-    // Most corrections are of something recent.
-    if let Some(place) = series.iter().rposition(|sample| sample.fact == fact) {
-        series.remove(place);
-    }
-}
-
-/// The samples with a time in `[from, to]`.
-pub(super) fn between(series: &[Sample], from: Micros, to: Micros) -> &[Sample] {
-    let end = match series.last() {
-        Some(last) if last.time > to => series.partition_point(|sample| sample.time <= to),
-        _ => series.len(),
-    };
-    let start = match series.first() {
-        Some(first) if first.time < from => series[..end].partition_point(|sample| sample.time < from),
-        _ => 0,
-    };
-    &series[start..end]
-}
-
-/// What one pass over samples gives.
-#[derive(Copy, Clone, Debug)]
+/// What one pass over samples gives; of none, what any value replaces.
+#[derive(Copy, Clone, PartialEq, Debug)]
 pub(super) struct Spread {
     /// Sum in f64, in order of the samples.
     pub(super) sum: f64,
@@ -64,21 +124,31 @@ pub(super) struct Spread {
     pub(super) max_at: Micros,
 }
 
-/// The spread of samples; `None` of none.
-pub(super) fn spread(samples: &[Sample]) -> Option<Spread> {
-    let (first, rest) = samples.split_first()?;
-    let sum = f64::from(first.value);
-    let mut spread = Spread { sum, min: first.value, min_at: first.time, max: first.value, max_at: first.time };
-    for sample in rest {
-        spread.sum += f64::from(sample.value);
-        if sample.value < spread.min {
-            (spread.min, spread.min_at) = (sample.value, sample.time);
+impl Default for Spread {
+    fn default() -> Self {
+        Spread { sum: 0.0, min: f32::INFINITY, min_at: STATIC, max: f32::NEG_INFINITY, max_at: STATIC }
+    }
+}
+
+impl Spread {
+    /// The spread of samples.
+    pub(super) fn of(samples: &[Sample]) -> Self {
+        let mut spread = Spread::default();
+        for sample in samples {
+            spread.add(sample);
         }
-        if sample.value > spread.max {
-            (spread.max, spread.max_at) = (sample.value, sample.time);
+        spread
+    }
+
+    fn add(&mut self, sample: &Sample) {
+        self.sum += f64::from(sample.value);
+        if sample.value < self.min {
+            (self.min, self.min_at) = (sample.value, sample.time);
+        }
+        if sample.value > self.max {
+            (self.max, self.max_at) = (sample.value, sample.time);
         }
     }
-    Some(spread)
 }
 
 /// Sample standard deviation around the mean of `sum` (two passes); `None` of fewer than two.
@@ -121,46 +191,76 @@ pub(super) fn hours(from: Micros, to: Micros) -> f64 {
 mod tests {
     use super::*;
 
-    fn series(samples: &[(Micros, f32)]) -> Vec<Sample> {
-        let mut series = Vec::new();
+    fn series(samples: &[(Micros, f32)]) -> Series {
+        let mut series = Series::default();
         for (fact, (time, value)) in (0..).zip(samples) {
-            insert(&mut series, Sample { time: *time, value: *value, fact });
+            series.insert(Sample { time: *time, value: *value, fact });
         }
         series
     }
 
-    fn facts(samples: &[Sample]) -> Vec<u32> {
-        samples.iter().map(|sample| sample.fact).collect()
+    fn facts(series: &Series, from: Micros, to: Micros) -> Vec<u32> {
+        series.samples[series.between(from, to)].iter().map(|sample| sample.fact).collect()
     }
 
     #[test]
     fn samples_lie_by_time_then_by_arrival() {
         let mut all = series(&[(5, 0.0), (3, 0.0), (5, 0.0), (STATIC, 0.0), (3, 0.0), (9, 0.0)]);
-        assert_eq!(facts(&all), [3, 1, 4, 0, 2, 5]);
-        remove(&mut all, 0);
-        remove(&mut all, 77);
-        assert_eq!(facts(&all), [3, 1, 4, 2, 5]);
-        assert_eq!(facts(between(&all, 3, 5)), [1, 4, 2]);
-        assert_eq!(facts(between(&all, STATIC, 8)), [3, 1, 4, 2]);
-        assert_eq!(facts(between(&all, 6, 8)), [0; 0]);
-        assert_eq!(facts(between(&all, 8, 6)), [0; 0]);
-        assert!(between(&[], 0, 9).is_empty());
+        assert_eq!(facts(&all, STATIC, 9), [3, 1, 4, 0, 2, 5]);
+        all.remove(0);
+        all.remove(77);
+        assert_eq!(facts(&all, STATIC, 9), [3, 1, 4, 2, 5]);
+        assert_eq!(facts(&all, 3, 5), [1, 4, 2]);
+        assert_eq!(facts(&all, STATIC, 8), [3, 1, 4, 2]);
+        assert_eq!(facts(&all, 6, 8), [0; 0]);
+        assert_eq!(facts(&all, 8, 6), [0; 0]);
+        assert_eq!(facts(&Series::default(), 0, 9), [0; 0]);
     }
 
     #[test]
     fn a_spread_knows_when_the_extremes_were_first_reached() {
-        let spread = spread(&series(&[(1, 2.0), (2, 7.0), (3, 1.0), (4, 7.0), (5, 1.0)])).unwrap();
+        let spread = Spread::of(series(&[(1, 2.0), (2, 7.0), (3, 1.0), (4, 7.0), (5, 1.0)]).samples());
         assert_eq!((spread.sum, spread.min, spread.min_at, spread.max, spread.max_at), (18.0, 1.0, 3, 7.0, 2));
-        assert!(super::spread(&[]).is_none());
+    }
+
+    #[test]
+    fn a_running_spread_is_that_of_a_pass_from_the_beginning() {
+        let mut all = series(&[(1, 0.1), (2, 0.7), (3, 0.2)]);
+        let mut fact = 3;
+        let mut step = |all: &mut Series, from: Micros, to: Micros, then: Option<Sample>| {
+            let range = all.between(from, to);
+            let expected = Spread::of(&all.samples[range.clone()]);
+            let running = all.running_spread(from, range);
+            assert_eq!((running.sum, running.min_at, running.max_at), (expected.sum, expected.min_at, expected.max_at));
+            if let Some(sample) = then {
+                fact += 1;
+                all.insert(Sample { fact, ..sample });
+            }
+        };
+        let late = |time, value| Some(Sample { time, value, fact: 0 });
+        step(&mut all, 2, 3, late(4, 0.3));
+        step(&mut all, 2, 9, late(4, 1e9));
+        step(&mut all, 2, 9, late(1, 5.0));
+        step(&mut all, 2, 9, late(2, -5.0));
+        step(&mut all, 2, 3, late(9, 7.0));
+        step(&mut all, 2, 9, late(3, 0.3));
+        all.remove(5);
+        step(&mut all, 2, 9, late(8, 0.3));
+        step(&mut all, 1, 9, None);
+        step(&mut all, 2, 2, None);
+        step(&mut all, 20, 30, None);
+        step(&mut all, 20, 10, late(25, 0.3));
+        step(&mut all, 20, 30, None);
     }
 
     #[test]
     fn deviation_and_slope_agree_with_their_definitions() {
         let all = series(&[(0, 2.0), (HOUR, 4.0), (2 * HOUR, 4.0), (3 * HOUR, 6.0)]);
-        assert!((deviation(&all, 16.0).unwrap() - (8.0f64 / 3.0).sqrt()).abs() < 1e-15);
-        assert!((slope(&all).unwrap() - 1.2).abs() < 1e-15);
+        let all = all.samples();
+        assert!((deviation(all, 16.0).unwrap() - (8.0f64 / 3.0).sqrt()).abs() < 1e-15);
+        assert!((slope(all).unwrap() - 1.2).abs() < 1e-15);
         assert_eq!((deviation(&all[..1], 2.0), slope(&all[..1])), (None, None));
-        assert_eq!(slope(&series(&[(7, 1.0), (7, 2.0)])), None);
-        assert_eq!(slope(&series(&[(STATIC, 9.0), (0, 1.0), (HOUR, 2.0)])), Some(1.0));
+        assert_eq!(slope(series(&[(7, 1.0), (7, 2.0)]).samples()), None);
+        assert_eq!(slope(series(&[(STATIC, 9.0), (0, 1.0), (HOUR, 2.0)]).samples()), Some(1.0));
     }
 }

@@ -9,7 +9,7 @@ use foldhash::fast::FixedState;
 use super::NONE;
 use super::encounter::{Edge, Encounter, NEVER};
 use super::fold::{Applied, Rules};
-use super::series::{self, STATIC, Sample};
+use super::series::{STATIC, Sample, Series};
 use super::trigger::Trigger;
 use crate::events::{EventKey, EventRef, MEDS_BIRTH, Micros, Op, TOKEN};
 
@@ -83,7 +83,8 @@ impl Statement {
 /// The state of one subject.
 pub(super) struct Subject {
     facts: HashMap<Key, Fact, BuildHasherDefault<KeyHasher>>,
-    series: Vec<Vec<Sample>>,
+    /// By series of the spec; none until the first sample.
+    pub(super) series: Vec<Series>,
     /// In order of arrival, with the number of the fact.
     statements: Vec<(u32, Statement)>,
     /// In order of their first fact; one that is withdrawn stays, closed.
@@ -117,11 +118,6 @@ impl Subject {
             next_number: 0,
             bytes: size_of::<Subject>(),
         }
-    }
-
-    /// Samples by series of the spec; empty if there never was one.
-    pub(super) fn series(&self) -> &[Vec<Sample>] {
-        &self.series
     }
 
     /// The token that came last.
@@ -195,11 +191,11 @@ impl Subject {
     /// Takes away what a fact said; gives the encounter it was about.
     fn forget(&mut self, fact: Fact, rules: &Rules) -> Option<u32> {
         if let Some(series) = self.series.get_mut(usize::from(fact.concept)) {
-            series::remove(series, fact.number);
+            series.remove(fact.number);
         }
         for index in rules.spec.codes().series(fact.codes) {
             if let Some(series) = self.series.get_mut(usize::from(*index)) {
-                series::remove(series, fact.number);
+                series.remove(fact.number);
             }
         }
         let place = self.statements.iter().rposition(|(number, _)| *number == fact.number)?;
@@ -214,8 +210,8 @@ impl Subject {
         let codes = rules.spec.codes().series(fact.codes);
         if fact.concept != NONE || !codes.is_empty() {
             if self.series.is_empty() {
-                self.series.resize_with(rules.spec.panes().len(), Vec::new);
-                self.bytes += self.series.len() * size_of::<Vec<Sample>>();
+                self.series.resize_with(rules.spec.panes().len(), Series::default);
+                self.bytes += self.series.len() * size_of::<Series>();
             }
             let value = event.numeric_value.unwrap_or(f32::NAN);
             self.sample(fact.concept, Sample { time, value, fact: fact.number });
@@ -231,9 +227,9 @@ impl Subject {
 
     fn sample(&mut self, series: u16, sample: Sample) {
         if let Some(series) = self.series.get_mut(usize::from(series)) {
-            let room = series.capacity();
-            series::insert(series, sample);
-            self.bytes += (series.capacity() - room) * size_of::<Sample>();
+            let before = series.bytes();
+            series.insert(sample);
+            self.bytes += series.bytes() - before;
         }
     }
 
@@ -298,7 +294,7 @@ impl Subject {
         self.due = pending.map(|pending| pending.next).min().unwrap_or(NEVER);
     }
 
-    /// Feeds everything that is known to `hasher`, in an order that is no hash map's.
+    /// Feeds everything that is state to `hasher`, in an order that is no hash map's.
     pub(super) fn digest(&self, hasher: &mut blake3::Hasher) {
         let mut numbers = |numbers: &[i64]| {
             for number in numbers {
@@ -312,8 +308,8 @@ impl Subject {
             numbers(&[*low as i64, *high as i64, fact.content as i64, small]);
         }
         for series in &self.series {
-            numbers(&[series.len() as i64]);
-            for sample in series {
+            numbers(&[series.samples().len() as i64]);
+            for sample in series.samples() {
                 numbers(&[sample.time, i64::from(sample.value.to_bits()), i64::from(sample.fact)]);
             }
         }

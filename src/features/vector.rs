@@ -1,16 +1,14 @@
 //! The samples of a subject into one row of features.
 
-use super::series::{STATIC, Sample, Spread, between, deviation, hours, slope, spread};
+use super::series::{STATIC, Sample, Series, Spread, deviation, hours, slope};
 use super::spec::{Aggregate, Demographic, FeatureSpec, Pane, Window};
 use crate::events::{DAY, HOUR, Micros, SECOND};
 
 /// Days of a year, on average.
 const YEAR: f64 = 365.25;
 
-/// What a row is made of.
-pub(super) struct Moment<'a> {
-    /// Samples by series; empty if there never was one.
-    pub(super) series: &'a [Vec<Sample>],
+/// What a row is made of, beside the samples.
+pub(super) struct Moment {
     /// Date of birth.
     pub(super) birth: Option<Micros>,
     /// 1 male, 0 female.
@@ -21,26 +19,18 @@ pub(super) struct Moment<'a> {
     pub(super) at: Micros,
 }
 
-/// Fills a row that is blank; what is unknown stays as it is.
-pub(super) fn fill(spec: &FeatureSpec, moment: &Moment<'_>, values: &mut [f32], observed: &mut [Micros]) {
-    for (panes, series) in spec.panes().iter().zip(moment.series) {
-        if series.is_empty() {
-            continue;
-        }
-        let mut last: Option<(usize, Option<Spread>)> = None;
-        for pane in panes {
-            let samples = looked_at(pane.window, series, moment);
-            if samples.is_empty() {
-                continue;
-            }
-            // A stay shorter than a window makes both the same samples: they all end together.
-            let spread = match last {
-                Some((length, Some(known))) if length == samples.len() => Some(known),
-                _ if pane.needs_spread => spread(samples),
-                _ => None,
-            };
-            last = Some((samples.len(), spread));
-            fill_pane(pane, samples, spread, moment.at, values, observed);
+/// Fills a row that is blank; what is unknown stays as it is. `series` are those of the spec, or
+/// none if there never was a sample.
+pub(super) fn fill(
+    spec: &FeatureSpec,
+    series: &mut [Series],
+    moment: &Moment,
+    values: &mut [f32],
+    observed: &mut [Micros],
+) {
+    for (panes, series) in spec.panes().iter().zip(series) {
+        if !series.samples().is_empty() {
+            fill_series(panes, series, moment, values, observed);
         }
     }
     for (demographic, column) in spec.demographics() {
@@ -50,44 +40,73 @@ pub(super) fn fill(spec: &FeatureSpec, moment: &Moment<'_>, values: &mut [f32], 
     }
 }
 
-fn looked_at<'s>(window: Window, series: &'s [Sample], moment: &Moment<'_>) -> &'s [Sample] {
-    let from = match window {
-        Window::Back(span) => moment.at.saturating_sub(span).saturating_add(1),
-        Window::Ever => Micros::MIN,
-        Window::Encounter => match moment.start {
-            Some(start) => start,
-            None => return &[],
-        },
-    };
-    between(series, from, moment.at)
+fn fill_series(panes: &[Pane], series: &mut Series, moment: &Moment, values: &mut [f32], observed: &mut [Micros]) {
+    let mut last: Option<(usize, Spread)> = None;
+    let mut may_run = true;
+    for pane in panes {
+        let from = match pane.window {
+            Window::Back(span) => moment.at.saturating_sub(span).saturating_add(1),
+            Window::Ever => Micros::MIN,
+            Window::Encounter => match moment.start {
+                Some(start) => start,
+                None => continue,
+            },
+        };
+        let range = series.between(from, moment.at);
+        if range.is_empty() {
+            continue;
+        }
+        let mut spread = Spread::default();
+        if pane.needs_spread {
+            spread = match last {
+                // All ranges end together: of the same length they are the same.
+                Some((length, known)) if length == range.len() => known,
+                // One window that begins where it began at the last prediction goes on from there.
+                _ if may_run && !matches!(pane.window, Window::Back(_)) => {
+                    may_run = false;
+                    series.running_spread(from, range.clone())
+                }
+                _ => Spread::of(series.samples().get(range.clone()).unwrap_or(&[])),
+            };
+            last = Some((range.len(), spread));
+        }
+        fill_pane(pane, series.samples().get(range).unwrap_or(&[]), &spread, moment.at, values, observed);
+    }
 }
 
 fn fill_pane(
     pane: &Pane,
     samples: &[Sample],
-    spread: Option<Spread>,
+    spread: &Spread,
     at: Micros,
     values: &mut [f32],
     observed: &mut [Micros],
 ) {
-    let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return };
+    let Some(last) = samples.last() else { return };
     let count = samples.len() as f64;
     for (aggregate, column) in &pane.columns {
-        let of_spread = |pick: fn(&Spread) -> (f32, Micros)| spread.as_ref().map_or((f32::NAN, last.time), pick);
-        let (value, time) = match aggregate {
-            Aggregate::Last => (last.value, last.time),
-            Aggregate::First => (first.value, first.time),
-            Aggregate::Count => (samples.len() as f32, last.time),
-            Aggregate::Min => of_spread(|spread| (spread.min, spread.min_at)),
-            Aggregate::Max => of_spread(|spread| (spread.max, spread.max_at)),
-            Aggregate::Mean => (number(spread.map_or(f64::NAN, |spread| spread.sum / count)), last.time),
-            Aggregate::Std => {
-                (number(spread.and_then(|spread| deviation(samples, spread.sum)).unwrap_or(f64::NAN)), last.time)
+        let mut time = last.time;
+        let value = match aggregate {
+            Aggregate::Last => last.value,
+            Aggregate::First => samples.first().map_or(f32::NAN, |first| {
+                time = first.time;
+                first.value
+            }),
+            Aggregate::Count => samples.len() as f32,
+            Aggregate::Min => {
+                time = spread.min_at;
+                spread.min
             }
-            Aggregate::Slope => (number(slope(samples).unwrap_or(f64::NAN)), last.time),
-            Aggregate::TimeSinceLast if last.time == STATIC => (f32::NAN, last.time),
-            Aggregate::TimeSinceLast => (number(hours(last.time, at)), last.time),
-            Aggregate::Ever => (1.0, last.time),
+            Aggregate::Max => {
+                time = spread.max_at;
+                spread.max
+            }
+            Aggregate::Mean => number(spread.sum / count),
+            Aggregate::Std => number(deviation(samples, spread.sum).unwrap_or(f64::NAN)),
+            Aggregate::Slope => number(slope(samples).unwrap_or(f64::NAN)),
+            Aggregate::TimeSinceLast if last.time == STATIC => f32::NAN,
+            Aggregate::TimeSinceLast => number(hours(last.time, at)),
+            Aggregate::Ever => 1.0,
         };
         // One sample has no deviation: nothing was observed of it then.
         if !value.is_nan() {
@@ -97,7 +116,7 @@ fn fill_pane(
     }
 }
 
-fn demographic_of(demographic: Demographic, moment: &Moment<'_>) -> Option<f64> {
+fn demographic_of(demographic: Demographic, moment: &Moment) -> Option<f64> {
     match demographic {
         Demographic::Age => {
             let lived = moment.start.unwrap_or(moment.at).saturating_sub(moment.birth?);

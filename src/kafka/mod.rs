@@ -24,5 +24,5 @@ pub use offset::{NextOffset, Partition, Position};
 pub use produce::Feeder;
 pub use source::{Assigned, Source, SourceEvent, SourceSettings};
 pub use table::{Follower, read_partition};
-pub use topics::{Wanted, ensure, partition_count, wanted};
+pub use topics::{Wanted, ensure, raw_partitions, wanted};
 pub use transaction::{Outbox, Transactions};

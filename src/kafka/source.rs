@@ -206,33 +206,33 @@ impl Poll {
         let mut since = Instant::now();
         while !self.stop.is_stopped() {
             self.hold_back();
-            let wait = if block.is_empty() {
-                Duration::from_millis(50)
-            } else {
-                self.limits.linger.saturating_sub(since.elapsed())
-            };
-            match self.consumer.poll(wait) {
-                Some(Ok(record)) => {
-                    if block.is_empty() {
-                        since = Instant::now();
-                    }
-                    let timestamp = record.timestamp().to_millis().unwrap_or(0);
-                    let value = record.payload().unwrap_or(&[]);
-                    block.push(record.topic(), record.partition(), record.offset(), timestamp, value);
-                }
-                Some(Err(cause)) if is_passing(&cause) => {
-                    tracing::warn!(%cause, "kafka is away, waiting for it");
-                }
-                Some(Err(cause)) => {
-                    // The role may have gone already; then nobody needs to know.
-                    let _ = self.sender.try_send(SourceEvent::Failed(KafkaError::Consume(cause)));
-                    return;
-                }
-                None => {}
+            // What librdkafka holds is taken without looking at the clock; a wait shorter than its
+            // millisecond would only spin.
+            let wait = if block.is_empty() { Duration::from_millis(50) } else { Duration::from_millis(1) };
+            let mut next = self.consumer.poll(wait);
+            if block.is_empty() {
+                since = Instant::now();
             }
-            let full = block.len() >= self.limits.batch_records || block.weight() >= self.limits.queue_bytes / 8;
+            while let Some(polled) = next {
+                match polled {
+                    Ok(record) => {
+                        let timestamp = record.timestamp().to_millis().unwrap_or(0);
+                        let value = record.payload().unwrap_or(&[]);
+                        block.push(record.topic(), record.partition(), record.offset(), timestamp, value);
+                    }
+                    Err(cause) if is_passing(&cause) => {
+                        tracing::warn!(%cause, "kafka is away, waiting for it");
+                    }
+                    Err(cause) => {
+                        // The role may have gone already; then nobody needs to know.
+                        let _ = self.sender.try_send(SourceEvent::Failed(KafkaError::Consume(cause)));
+                        return;
+                    }
+                }
+                next = if self.is_full(&block) { None } else { self.consumer.poll(Duration::ZERO) };
+            }
             let due = self.queued.blocks() == 0 && since.elapsed() >= self.limits.linger;
-            if (full || due) && !block.is_empty() {
+            if (due || self.is_full(&block)) && !block.is_empty() {
                 block.enqueue(&self.queued);
                 match self.sender.try_send(SourceEvent::Block(block)) {
                     Ok(()) => block = Block::new(),
@@ -241,6 +241,10 @@ impl Poll {
                 }
             }
         }
+    }
+
+    fn is_full(&self, block: &Block) -> bool {
+        block.len() >= self.limits.batch_records || block.weight() >= self.limits.queue_bytes / 8
     }
 
     /// Pauses while too many bytes wait, resumes when half of them are gone.

@@ -1,5 +1,6 @@
 //! The topics a site needs, made where they are missing.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -49,21 +50,23 @@ pub fn wanted(settings: &Settings) -> Vec<Wanted> {
 pub async fn ensure(settings: &Settings) -> Result<(), KafkaError> {
     let deadline = settings.kafka.deadline;
     let wanted = wanted(settings);
-    let found = found(settings, deadline)?;
-    let missing: Vec<&Wanted> = wanted.iter().filter(|w| !found.iter().any(|(name, _)| *name == w.name)).collect();
+    let cluster = Cluster::open(settings)?;
+    let mut found = cluster.topics()?;
+    let missing: Vec<&Wanted> = wanted.iter().filter(|want| !found.contains_key(&want.name)).collect();
     if !missing.is_empty() {
         create(settings, &missing, deadline).await?;
         let started = Instant::now();
         // A topic is known to its creator before it is known to every broker.
-        while missing.iter().any(|w| partition_count(settings, &w.name).is_ok_and(|n| n == 0)) {
+        while missing.iter().any(|want| found.get(&want.name).is_none_or(|partitions| *partitions == 0)) {
             if started.elapsed() > deadline {
                 return Err(KafkaError::Deadline { what: "new topics to appear", deadline });
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            found = cluster.topics()?;
         }
     }
-    for want in wanted.iter().filter(|w| w.exact) {
-        let found = partition_count(settings, &want.name)?;
+    for want in wanted.iter().filter(|want| want.exact) {
+        let found = found.get(&want.name).copied().unwrap_or(0);
         if found != want.partitions as usize {
             return Err(KafkaError::Partitions { topic: want.name.clone(), found, wanted: want.partitions });
         }
@@ -71,25 +74,39 @@ pub async fn ensure(settings: &Settings) -> Result<(), KafkaError> {
     Ok(())
 }
 
-/// Partitions of a topic; 0 if there is no such topic.
+/// Partitions of all raw topics of a site together.
 ///
 /// # Errors
 /// If no broker answers within `kafka.deadline`.
-pub fn partition_count(settings: &Settings, topic: &str) -> Result<usize, KafkaError> {
-    let all = found(settings, settings.kafka.deadline)?;
-    Ok(all.iter().find(|(name, _)| name == topic).map_or(0, |(_, partitions)| *partitions))
+pub fn raw_partitions(settings: &Settings) -> Result<usize, KafkaError> {
+    let found = Cluster::open(settings)?.topics()?;
+    Ok(settings.topics.raw.iter().filter_map(|raw| found.get(&raw.topic)).sum())
 }
 
-fn found(settings: &Settings, deadline: Duration) -> Result<Vec<(String, usize)>, KafkaError> {
-    let reader: BaseConsumer = client::reader(&settings.kafka, "topics")
-        .create()
-        .map_err(|cause| KafkaError::Client { client: "topics", cause })?;
-    let metadata = reader.fetch_metadata(None, deadline).map_err(|cause| KafkaError::Unreachable {
-        brokers: settings.kafka.brokers.clone(),
-        deadline,
-        cause,
-    })?;
-    Ok(metadata.topics().iter().map(|t| (t.name().to_owned(), t.partitions().len())).collect())
+/// A client that asks for metadata.
+struct Cluster<'s> {
+    reader: BaseConsumer,
+    settings: &'s Settings,
+}
+
+impl<'s> Cluster<'s> {
+    fn open(settings: &'s Settings) -> Result<Self, KafkaError> {
+        let reader = client::reader(&settings.kafka, "topics")
+            .create()
+            .map_err(|cause| KafkaError::Client { client: "topics", cause })?;
+        Ok(Cluster { reader, settings })
+    }
+
+    /// Every topic with its partitions.
+    fn topics(&self) -> Result<HashMap<String, usize>, KafkaError> {
+        let deadline = self.settings.kafka.deadline;
+        let metadata = self.reader.fetch_metadata(None, deadline).map_err(|cause| KafkaError::Unreachable {
+            brokers: self.settings.kafka.brokers.clone(),
+            deadline,
+            cause,
+        })?;
+        Ok(metadata.topics().iter().map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect())
+    }
 }
 
 async fn create(settings: &Settings, missing: &[&Wanted], deadline: Duration) -> Result<(), KafkaError> {

@@ -200,12 +200,12 @@ impl Transactions {
     fn commit(&self) -> Result<(), KafkaError> {
         let started = Instant::now();
         // (2) Saves 100 ms: rdkafka's flush polls in steps of 100 ms, so the deliveries are
-        // polled here, in short steps, until none is outstanding.
+        // polled here, in steps of one (below that librdkafka would spin), until none is outstanding.
         while self.producer.in_flight_count() > 0 {
             if started.elapsed() > self.deadline {
                 return Err(KafkaError::Deadline { what: "delivery of a transaction's messages", deadline: self.deadline });
             }
-            self.producer.poll(Duration::from_micros(200));
+            self.producer.poll(Duration::from_millis(1));
         }
         self.producer.context().check()?;
         self.retried("commit", || self.producer.commit_transaction(self.deadline))

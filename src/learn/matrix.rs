@@ -234,3 +234,88 @@ fn label(facts: &Facts, config: &aces::Config, made: &[(SubjectId, Micros)], val
     }
     dataset
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::{EventKey, EventRef, HOUR, Op};
+    use crate::settings::TextFile;
+
+    fn event(time: Micros, code: &'static str, key: u8, op: Op) -> EventRef<'static> {
+        EventRef {
+            subject: Some(SubjectId(1)),
+            time: Some(time * HOUR),
+            code,
+            numeric_value: None,
+            text_value: None,
+            unit: None,
+            concept: None,
+            recorded_at: time * HOUR,
+            op,
+            event_key: EventKey([key; 16]),
+            encounter_id: None,
+            source: "import",
+        }
+    }
+
+    fn config(text: &str) -> aces::Config {
+        aces::Config::parse(&TextFile { name: "t.yaml".to_owned(), text: text.to_owned() }).unwrap()
+    }
+
+    /// Outcomes of the predictions of subject 1 at `hours`, and what was left out.
+    fn outcomes(facts: &Facts, config: &aces::Config, hours: &[i64]) -> (Vec<(i64, bool, f32)>, LeftOut) {
+        let made: Vec<_> = hours.iter().map(|hour| (SubjectId(1), hour * HOUR)).collect();
+        let values: Vec<f32> = hours.iter().map(|hour| *hour as f32).collect();
+        let mut dataset = label(facts, config, &made, &values, 1);
+        let left_out = dataset.left_out;
+        let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
+        let rows = part.rows.iter().zip(part.values);
+        (rows.map(|(row, value)| (row.time / HOUR, row.outcome, value)).collect(), left_out)
+    }
+
+    #[test]
+    fn labels_come_from_the_facts_that_survive() {
+        let config = config(
+            r#"
+predicates:
+  death: {code: MEDS_DEATH}
+  prediction: {code: AUSCULT//PREDICTION}
+trigger: prediction
+windows:
+  target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death, index_timestamp: start}
+"#,
+        );
+        let mut facts = Facts::default();
+        facts.apply(&event(20, "MEDS_DEATH", 1, Op::Assert));
+        assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, true, 0.0), (30, false, 30.0)]);
+        // A correction moves it, a redelivery changes nothing, a retraction takes it away.
+        facts.apply(&event(40, "MEDS_DEATH", 1, Op::Assert));
+        facts.apply(&event(40, "MEDS_DEATH", 1, Op::Assert));
+        assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, false, 0.0), (30, true, 30.0)]);
+        facts.apply(&event(41, "MEDS_DEATH", 1, Op::Retract));
+        assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, false, 0.0), (30, false, 30.0)]);
+    }
+
+    /// Two admissions share one discharge as their index; one of them alone counts a death.
+    #[test]
+    fn rows_without_one_clear_label_are_left_out_and_counted() {
+        let config = config(
+            r#"
+predicates:
+  admission: {code: A}
+  discharge: {code: D}
+  death: {code: MEDS_DEATH}
+trigger: admission
+windows:
+  stay: {start: trigger, end: start -> discharge, start_inclusive: true, end_inclusive: true, label: death, index_timestamp: end}
+"#,
+        );
+        let mut facts = Facts::default();
+        for (key, (time, code)) in (1..).zip([(0, "A"), (1, "MEDS_DEATH"), (2, "A"), (3, "D"), (5, "A"), (6, "D")]) {
+            facts.apply(&event(time, code, key, Op::Assert));
+        }
+        let (rows, left_out) = outcomes(&facts, &config, &[3, 4, 6]);
+        assert_eq!(rows, [(6, false, 6.0)]);
+        assert_eq!(left_out, LeftOut { unlabelled: 1, contradictory: 1, skipped: 0 });
+    }
+}

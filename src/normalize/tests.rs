@@ -12,7 +12,7 @@ use crate::decode::Reason;
 use crate::events::{EventRef, EventsView, HOUR, MEDS_BIRTH, Op, Pseudonyms, SECOND, TOKEN};
 use crate::settings::Problem;
 
-pub(super) const HOSPITAL: (&str, &str) =
+const HOSPITAL: (&str, &str) =
     (include_str!("../../config/hospital/concepts.csv"), include_str!("../../config/hospital/normalize.sql"));
 pub(super) const PHYSIONET: (&str, &str) =
     (include_str!("../../config/physionet2012/concepts.csv"), include_str!("../../config/physionet2012/normalize.sql"));

@@ -164,8 +164,9 @@ impl<'c> Archive<'c> {
             let timer = metrics.stage_seconds.with_label_values(&["archive"]).start_timer();
             let batches = std::mem::take(&mut gathered.batches);
             let up_to = std::mem::take(&mut gathered.up_to);
-            self.context.runtime.block_on(self.library.append(gathered.table, batches, &up_to))?;
+            let rows = self.context.runtime.block_on(self.library.append(gathered.table, batches, &up_to))?;
             timer.observe_duration();
+            metrics.archived_rows.with_label_values(&[gathered.table.name()]).inc_by(rows);
             if gathered.table == Table::Events {
                 for (partition, position) in up_to {
                     metrics.archive_position.with_label_values(&[&partition.to_string()]).set(position);

@@ -82,11 +82,7 @@ impl<'c> Champions<'c> {
         match self.registry.load(name, &model) {
             Ok(bundle) if bundle.card.spec_hash == self.context.site.features.hash() => {
                 tracing::info!(task = name, version = model.version, "a model is in use");
-                if let Some(old) = self.of(task) {
-                    let version = old.model.version.to_string();
-                    metrics.model_info.with_label_values(&[name, &old.model.name, &version]).set(0);
-                }
-                metrics.model_info.with_label_values(&[name, &model.name, &model.version.to_string()]).set(1);
+                metrics.scores_with(name, &model.name, &model.version.to_string());
                 metrics.swaps.with_label_values(&[name]).inc();
                 self.current[task] = Some(Champion { model, bundle: Arc::new(bundle) });
             }

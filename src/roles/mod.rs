@@ -7,6 +7,7 @@
 mod archive;
 mod champions;
 mod error;
+mod lag;
 mod normalize;
 mod recover;
 mod route;

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat};
 
+use super::lag::Lag;
 use super::route::{by_owner, encode_bounded, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
 use crate::events::{self, Micros};
 use crate::kafka::{
-    Block, NextOffset, Outbox, Partition, Source, SourceEvent, SourceSettings, Transactions, partition_count,
+    Block, NextOffset, Outbox, Partition, Source, SourceEvent, SourceSettings, Transactions, raw_partitions,
 };
 use crate::normalize::{Normalized, Normalizer, Outcome, Record};
 use crate::settings::{Clock, RawTopic};
@@ -29,6 +30,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     beat.ready(true);
     while !context.stop.is_stopped() {
         beat.beat();
+        role.lag.measure(&role.source, &context.metrics, context.site.settings.kafka.deadline, role.ticks.owned())?;
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => role.batch(&block)?,
             Some(SourceEvent::Assigned(assigned, reply)) => {
@@ -45,6 +47,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
             Some(SourceEvent::Revoked(partitions, reply)) => {
                 for partition in &partitions {
                     role.ticks.disown(partition);
+                    context.metrics.forget_partition(&partition.topic, partition.number);
                 }
                 let _ = reply.send(());
             }
@@ -61,6 +64,7 @@ struct Normalize<'c> {
     source: Source,
     transactions: Transactions,
     ticks: Ticks,
+    lag: Lag,
     outbox: Outbox,
     encoded: Vec<Vec<u8>>,
 }
@@ -70,10 +74,6 @@ impl<'c> Normalize<'c> {
         let settings = &context.site.settings;
         let first = |problems: Vec<_>| problems.into_iter().next().map_or(RoleError::NoGroup, RoleError::Site);
         let normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
-        let mut raw_partitions = 0;
-        for raw in &settings.topics.raw {
-            raw_partitions += partition_count(settings, &raw.topic)?;
-        }
         let transactions =
             Transactions::open(settings, "normalize", &[&settings.topics.events, &settings.topics.dead_letter])?;
         let source = Source::open(SourceSettings {
@@ -88,7 +88,8 @@ impl<'c> Normalize<'c> {
             normalizer,
             source,
             transactions,
-            ticks: Ticks::new(settings.time, raw_partitions),
+            ticks: Ticks::new(settings.time, raw_partitions(settings)?),
+            lag: Lag::default(),
             outbox: Outbox::default(),
             encoded: Vec::new(),
         })
@@ -177,7 +178,6 @@ impl<'c> Normalize<'c> {
             // Read before the log's end: what lies beyond that end was recorded later.
             let wall = wall_now();
             let (_, end) = self.source.watermarks(&partition, deadline)?;
-            self.lag(&partition, end);
             self.ticks.end(&partition, end, wall, Instant::now());
         }
         if self.ticks.due()?.is_some() {
@@ -248,15 +248,6 @@ impl<'c> Normalize<'c> {
                 .set(watermark as f64 / 1e6);
         }
         metrics.queue_bytes.set(self.source.queued_bytes() as i64);
-    }
-
-    fn lag(&self, partition: &Partition, end: i64) {
-        let next = self.ticks.next(partition).map_or(end, |next| next.0);
-        self.context
-            .metrics
-            .consumer_lag
-            .with_label_values(&[&*partition.topic, &partition.number.to_string()])
-            .set((end - next).max(0));
     }
 }
 

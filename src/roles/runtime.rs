@@ -103,11 +103,12 @@ pub fn run(context: &Context, roles: &[Role]) -> Result<(), RoleError> {
 /// Runs a role, and again after what may pass, with growing and jittered pauses.
 fn supervise(context: &Context, role: Role) -> Result<(), RoleError> {
     let beat = context.health.watch(role.as_str(), BEAT);
-    let mut pause = Duration::from_millis(250);
+    let (mut pause, mut is_again) = (Duration::from_millis(250), false);
     while !context.stop.is_stopped() {
         let started = Instant::now();
         beat.beat();
-        let done = once(context, role, &beat);
+        let done = once(context, role, &beat, is_again);
+        is_again = true;
         beat.ready(false);
         match done {
             Ok(()) => return Ok(()),
@@ -129,8 +130,9 @@ fn supervise(context: &Context, role: Role) -> Result<(), RoleError> {
     Ok(())
 }
 
-fn once(context: &Context, role: Role, beat: &Beat) -> Result<(), RoleError> {
-    if matches!(role, Role::Normalize | Role::Score | Role::Archive) {
+fn once(context: &Context, role: Role, beat: &Beat, is_again: bool) -> Result<(), RoleError> {
+    // The process has checked the topics at its start; whatever broke a role may have taken them.
+    if is_again && matches!(role, Role::Normalize | Role::Score | Role::Archive) {
         context.runtime.block_on(kafka::ensure(&context.site.settings))?;
     }
     match role {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::champions::{Champion, Champions};
+use super::lag::Lag;
 use super::recover::{Part, memory_key, recover};
 use super::{Context, RoleError, wall_now};
 use crate::alerts::{
@@ -36,6 +37,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     while !context.stop.is_stopped() {
         beat.beat();
         role.champions.follow();
+        role.look_at_lag()?;
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => role.batch(&block)?,
             Some(SourceEvent::Assigned(assigned, reply)) => {
@@ -53,6 +55,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
             Some(SourceEvent::Revoked(partitions, reply)) => {
                 for partition in &partitions {
                     role.parts.remove(&partition.number);
+                    context.metrics.forget_partition(&partition.topic, partition.number);
                 }
                 role.measure();
                 let _ = reply.send(());
@@ -70,6 +73,7 @@ struct Scoring<'c> {
     source: Source,
     transactions: Transactions,
     parts: BTreeMap<i32, Part>,
+    lag: Lag,
     due: Due,
     scratch: Scratch,
     /// Partition and arrival (milliseconds) of each row of `due`.
@@ -113,6 +117,7 @@ impl<'c> Scoring<'c> {
                 topics: vec![topics.events.clone()],
             })?,
             parts: BTreeMap::new(),
+            lag: Lag::default(),
             due: Due::default(),
             scratch: Scratch::default(),
             origins: Vec::new(),
@@ -344,6 +349,13 @@ impl<'c> Scoring<'c> {
         metrics.corrected_events.inc_by(self.made.applied[1]);
         metrics.retracted_events.inc_by(self.made.applied[2]);
         Ok(())
+    }
+
+    fn look_at_lag(&mut self) -> Result<(), RoleError> {
+        let settings = &self.context.site.settings;
+        let topic: std::sync::Arc<str> = settings.topics.events.as_str().into();
+        let owned = self.parts.iter().map(|(&number, part)| (Partition { topic: topic.clone(), number }, part.next));
+        self.lag.measure(&self.source, &self.context.metrics, settings.kafka.deadline, owned)
     }
 
     fn measure(&self) {

@@ -1,5 +1,6 @@
 //! A site whole: settings, concepts, rules, features and tasks, validated together.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,14 +32,17 @@ impl Site {
     /// Every problem at once.
     pub fn load(config: Option<&Path>) -> Result<Site, Vec<Problem>> {
         let files = SiteFiles::find(config, std::env::var_os("AUSCULT_CONFIG").as_deref())?;
-        Site::parse(&files, std::env::vars())
+        Site::parse(&files, std::env::vars_os())
     }
 
     /// Validates the files of a site under the environment `env`.
     ///
     /// # Errors
     /// Every problem at once.
-    pub fn parse(files: &SiteFiles, env: impl Iterator<Item = (String, String)>) -> Result<Site, Vec<Problem>> {
+    pub fn parse<T: Into<OsString>>(
+        files: &SiteFiles,
+        env: impl Iterator<Item = (T, T)>,
+    ) -> Result<Site, Vec<Problem>> {
         let mut problems = Vec::new();
         let settings = keep(Settings::load(files, env), &mut problems);
         let concepts = keep(Concepts::parse(&files.concepts.name, &files.concepts.text), &mut problems);

@@ -68,6 +68,11 @@ impl Ticks {
         }
     }
 
+    /// Where reading of every owned partition goes on.
+    pub(super) fn owned(&self) -> impl Iterator<Item = (Partition, NextOffset)> {
+        self.owned.iter().map(|(partition, hand)| (partition.clone(), hand.next))
+    }
+
     /// Watermark of every owned partition that has one, for the metrics.
     pub(super) fn watermarks(&self) -> impl Iterator<Item = (&Partition, Micros)> {
         self.owned.iter().filter_map(|(partition, hand)| Some((partition, hand.now.watermark?)))

@@ -162,15 +162,13 @@ impl Record {
                 i64::from(if and { inputs.all(|held| held) } else { inputs.any(|held| held) })
             };
             fixed[p] = combine(&|input| fixed[input] > 0);
-            for row in 0..times.len() {
-                // A plain static input holds on every row of the subject or on none.
-                let holds = |input: usize| {
-                    let of = &config.predicates[input];
-                    let everywhere = of.is_static && matches!(of.kind, Kind::Plain { .. });
-                    (if everywhere { fixed[input] } else { counts[input][row] }) > 0
-                };
-                counts[p][row] = combine(&holds);
-            }
+            // A plain static input holds on every row of the subject or on none.
+            let holds = |input: usize, row: usize| {
+                let of = &config.predicates[input];
+                let everywhere = of.is_static && matches!(of.kind, Kind::Plain { .. });
+                (if everywhere { fixed[input] } else { counts[input][row] }) > 0
+            };
+            counts[p] = (0..times.len()).map(|row| combine(&|input| holds(input, row))).collect();
         }
         let rows = counts.iter().map(|of| (0..of.len()).filter(|row| of[*row] > 0).collect()).collect();
         for of in &mut counts {

@@ -51,30 +51,3 @@ fn speed() {
         );
     }
 }
-
-#[test]
-#[ignore = "temporary"]
-fn temporary_synthea() {
-    let mut site = site(super::super::tests::HOSPITAL);
-    for glob in ["synthea", "examples"] {
-        let mut implausible = BTreeMap::new();
-        let mut unmapped: BTreeMap<String, usize> = BTreeMap::new();
-        let mut outcomes: BTreeMap<String, usize> = BTreeMap::new();
-        let mut n = 0;
-        for entry in std::fs::read_dir("/tmp/ex").unwrap() {
-            let path = entry.unwrap().path();
-            let name = path.file_name().unwrap().to_string_lossy().to_string();
-            let synthea = name.contains('_') && name.matches('-').count() > 3;
-            if !name.ends_with(".json") || synthea != (glob == "synthea") { continue }
-            let text = std::fs::read_to_string(&path).unwrap();
-            let normalized = site.run(&[Record { bytes: text.as_bytes(), ..record(0, Format::Fhir, "") }]).unwrap();
-            n += normalized.events.num_rows();
-            for (k, v) in &normalized.implausible { *implausible.entry(k.clone()).or_insert(0) += v; }
-            let o = match &normalized.outcomes[0] { Outcome::Dead(r) => format!("dead {} {}", r.reason.as_str(), r.detail), Outcome::Accepted { .. } => "ok".into(), Outcome::Dropped(d) => format!("dropped {}", d.as_str()) };
-            *outcomes.entry(o).or_default() += 1;
-            let view = crate::events::EventsView::new(&normalized.events).unwrap();
-            for i in 0..view.len() { let r = view.row(i); if r.concept.is_none() && r.numeric_value.is_some() { *unmapped.entry(format!("{} {:?}", r.code, r.unit)).or_default() += 1; } }
-        }
-        println!("{glob}: {n} events\n{outcomes:#?}\nimplausible {implausible:?}\nnumbers without concept {unmapped:?}");
-    }
-}
