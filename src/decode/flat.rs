@@ -4,6 +4,8 @@
 //! holds no escape; a record without escapes costs no allocation. A field is judged only
 //! after the whole record has been read, so that the reject can name it.
 
+mod plain;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -44,14 +46,40 @@ struct Record<'a> {
 /// A field that stands twice is a reject, because readers differ in which of the two they
 /// take. `null` says the same as an absent field, but for `time`, where it means static.
 pub(super) fn decode<'a>(bytes: &'a [u8], facts: &mut Vec<Fact<'a>>) -> Result<(), Reject> {
-    let mut json = serde_json::Deserializer::from_str(json::text(bytes)?);
-    let read = json.deserialize_map(RecordVisitor).and_then(|record| json.end().map(|()| record));
-    let record = read.map_err(|error| json::fault(&error))?;
+    let text = json::text(bytes)?;
+    let record = match plain::read(text) {
+        Some(record) => record,
+        None => Record::read(text)?,
+    };
     facts.push(record.into_fact()?);
     Ok(())
 }
 
+/// The field of that name; `None` where it is ignored.
+fn field(name: &str) -> Option<Field> {
+    match name {
+        "patient" => Some(Field::Patient),
+        "time" => Some(Field::Time),
+        "code" => Some(Field::Code),
+        "system" => Some(Field::System),
+        "value" => Some(Field::Value),
+        "unit" => Some(Field::Unit),
+        "recorded" => Some(Field::Recorded),
+        "id" => Some(Field::Id),
+        "encounter" => Some(Field::Encounter),
+        "op" => Some(Field::Op),
+        _ => None,
+    }
+}
+
 impl<'a> Record<'a> {
+    /// Reads any JSON object.
+    fn read(text: &'a str) -> Result<Self, Reject> {
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = json.deserialize_map(RecordVisitor).and_then(|record| json.end().map(|()| record));
+        read.map_err(|error| json::fault(&error))
+    }
+
     fn into_fact(mut self) -> Result<Fact<'a>, Reject> {
         if let Some(field) = self.twice {
             return Err(wrong(field, "stands twice"));
@@ -205,19 +233,7 @@ impl Visitor<'_> for KeyVisitor {
     }
 
     fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-        Ok(Key(match name {
-            "patient" => Some(Field::Patient),
-            "time" => Some(Field::Time),
-            "code" => Some(Field::Code),
-            "system" => Some(Field::System),
-            "value" => Some(Field::Value),
-            "unit" => Some(Field::Unit),
-            "recorded" => Some(Field::Recorded),
-            "id" => Some(Field::Id),
-            "encounter" => Some(Field::Encounter),
-            "op" => Some(Field::Op),
-            _ => None,
-        }))
+        Ok(Key(field(name)))
     }
 }
 

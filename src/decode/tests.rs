@@ -331,32 +331,3 @@ proptest! {
         }
     }
 }
-#[test]
-#[ignore]
-fn zz_speed() {
-    let all = std::fs::read("/tmp/p12.jsonl").unwrap();
-    let lines: Vec<&[u8]> = all.split(|b| *b == b'\n').filter(|l| !l.is_empty()).collect();
-    for _ in 0..4 {
-        let start = std::time::Instant::now();
-        let mut facts = Vec::with_capacity(2048);
-        let mut n = 0;
-        for line in &lines {
-            decode(Format::Flat, line, &mut facts).unwrap();
-            n += 1;
-            if facts.len() == 2000 {
-                std::hint::black_box(&facts);
-                facts.clear();
-            }
-        }
-        let s = start.elapsed().as_secs_f64();
-        eprintln!("flat {:.2} M/s, {:.0} MB/s", n as f64 / s / 1e6, all.len() as f64 / s / 1e6);
-    }
-    let bundle = std::fs::read("/tmp/ex/Bambi_Murray_651a56f9-3699-4c4a-8693-ec81aec0031f.json").unwrap();
-    for _ in 0..3 {
-        let start = std::time::Instant::now();
-        let mut facts = Vec::new();
-        decode(Format::Fhir, &bundle, &mut facts).unwrap();
-        let s = start.elapsed().as_secs_f64();
-        eprintln!("fhir {} facts {:.1} ms, {:.0} MB/s", facts.len(), s * 1e3, bundle.len() as f64 / s / 1e6);
-    }
-}

@@ -23,6 +23,8 @@ pub(super) struct Sample {
 #[derive(Default)]
 pub(super) struct Series {
     samples: Vec<Sample>,
+    /// The last of `samples`, at hand: theirs is seldom in the processor's cache.
+    last: Option<Sample>,
     tally: Tally,
 }
 
@@ -33,9 +35,9 @@ pub(super) struct Series {
 struct Tally {
     /// Since when.
     from: Micros,
-    start: usize,
+    start: u32,
     /// Past the last sample; 0: nothing kept.
-    end: usize,
+    end: u32,
     spread: Spread,
 }
 
@@ -50,15 +52,23 @@ impl Series {
         self.samples.capacity() * size_of::<Sample>()
     }
 
+    /// The last sample of those in a range that is not empty.
+    pub(super) fn last_of(&self, range: &Range<usize>) -> Option<Sample> {
+        if range.end == self.samples.len() { self.last } else { self.samples.get(range.clone())?.last().copied() }
+    }
+
     /// Puts a sample to its place: by time, and behind those of the same time.
     pub(super) fn insert(&mut self, sample: Sample) {
-        match self.samples.last() {
+        match self.last {
             Some(last) if last.time > sample.time => {
                 let place = self.samples.partition_point(|other| other.time <= sample.time);
                 self.changed(place);
                 self.samples.insert(place, sample);
             }
-            _ => self.samples.push(sample),
+            _ => {
+                self.samples.push(sample);
+                self.last = Some(sample);
+            }
         }
     }
 
@@ -68,11 +78,12 @@ impl Series {
         if let Some(place) = self.samples.iter().rposition(|sample| sample.fact == fact) {
             self.changed(place);
             self.samples.remove(place);
+            self.last = self.samples.last().copied();
         }
     }
 
     fn changed(&mut self, place: usize) {
-        if place < self.tally.end {
+        if place < self.tally.end as usize {
             self.tally.end = 0;
         }
     }
@@ -80,15 +91,14 @@ impl Series {
     /// Where the samples with a time in `[from, to]` lie.
     pub(super) fn between(&self, from: Micros, to: Micros) -> Range<usize> {
         let all = self.samples.as_slice();
-        let end = match all.last() {
+        let end = match self.last {
             Some(last) if last.time > to => all.partition_point(|sample| sample.time <= to),
             _ => all.len(),
         };
-        let start = match all.first() {
-            // The tally spares the look at samples long out of the processor's cache.
-            _ if self.tally.end > 0 && self.tally.from == from => self.tally.start,
-            Some(first) if first.time < from => all.partition_point(|sample| sample.time < from),
-            _ => 0,
+        let start = if self.tally.end > 0 && self.tally.from == from {
+            self.tally.start as usize
+        } else {
+            all.partition_point(|sample| sample.time < from)
         };
         start.min(end)..end
     }
@@ -97,13 +107,15 @@ impl Series {
     /// with the same `from` if it can.
     pub(super) fn running_spread(&mut self, from: Micros, range: Range<usize>) -> Spread {
         let known = self.tally;
-        let goes_on = known.end > 0 && known.from == from && known.end <= range.end;
-        let (mut spread, next) = if goes_on { (known.spread, known.end) } else { (Spread::default(), range.start) };
+        let goes_on = known.end > 0 && known.from == from && known.end as usize <= range.end;
+        let (mut spread, next) =
+            if goes_on { (known.spread, known.end as usize) } else { (Spread::default(), range.start) };
         for sample in self.samples.get(next..range.end).unwrap_or(&[]) {
             spread.add(sample);
         }
-        if !range.is_empty() {
-            self.tally = Tally { from, start: range.start, end: range.end, spread };
+        // Of more than 4 billion samples nothing is kept: they are passed over each time.
+        if let (Ok(start), Ok(end), false) = (u32::try_from(range.start), u32::try_from(range.end), range.is_empty()) {
+            self.tally = Tally { from, start, end, spread };
         }
         spread
     }

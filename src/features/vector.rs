@@ -70,19 +70,22 @@ fn fill_series(panes: &[Pane], series: &mut Series, moment: &Moment, values: &mu
             };
             last = Some((range.len(), spread));
         }
-        fill_pane(pane, series.samples().get(range).unwrap_or(&[]), &spread, moment.at, values, observed);
+        let Some(last) = series.last_of(&range) else { continue };
+        let looked_at = Look { samples: series.samples().get(range).unwrap_or(&[]), last, spread };
+        fill_pane(pane, &looked_at, moment.at, values, observed);
     }
 }
 
-fn fill_pane(
-    pane: &Pane,
-    samples: &[Sample],
-    spread: &Spread,
-    at: Micros,
-    values: &mut [f32],
-    observed: &mut [Micros],
-) {
-    let Some(last) = samples.last() else { return };
+/// The samples of a window; there is one at least.
+struct Look<'a> {
+    samples: &'a [Sample],
+    last: Sample,
+    /// Of nothing where no column needs it.
+    spread: Spread,
+}
+
+fn fill_pane(pane: &Pane, look: &Look<'_>, at: Micros, values: &mut [f32], observed: &mut [Micros]) {
+    let Look { samples, last, spread } = look;
     let count = samples.len() as f64;
     for (aggregate, column) in &pane.columns {
         let mut time = last.time;

@@ -1,5 +1,6 @@
 //! Topics read without a group: a partition whole to its present end, or a topic followed.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -8,35 +9,45 @@ use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::{KafkaError, Partition, client};
+use super::{KafkaError, client};
 use crate::settings::Kafka;
 
-/// Reads what is committed in a partition from its beginning to its present end, in order.
+/// Reads what is committed in some partitions of a topic from their beginning to their present
+/// end; `each` is given the partition, key and value of every record, in order by partition.
 ///
 /// # Errors
-/// If no broker answers, or the end is not reached within `deadline`.
-pub fn read_partition(
+/// If no broker answers, or the ends are not reached within `deadline`.
+pub fn read_partitions(
     kafka: &Kafka,
-    partition: &Partition,
+    topic: &str,
+    partitions: &[i32],
     deadline: Duration,
-    mut each: impl FnMut(&[u8], Option<&[u8]>),
+    mut each: impl FnMut(i32, &[u8], Option<&[u8]>),
 ) -> Result<(), KafkaError> {
-    let consumer = assign(kafka, &partition.topic, partition.number..partition.number + 1)?;
     let started = Instant::now();
-    let (_, end) = consumer
-        .fetch_watermarks(&partition.topic, partition.number, deadline)
-        .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+    let consumer = assign(kafka, topic, partitions.iter().copied())?;
+    let mut ends = HashMap::new();
+    for &number in partitions {
+        let (low, end) = consumer
+            .fetch_watermarks(topic, number, deadline)
+            .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+        if low < end {
+            ends.insert(number, end);
+        }
+    }
     // The end is an event of its own, since markers occupy offsets; but it never comes while others
     // keep writing, so a record at the end seen first is the end too.
-    loop {
+    while !ends.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
-                each(record.key().unwrap_or(&[]), record.payload());
-                if record.offset() + 1 >= end {
-                    return Ok(());
+                each(record.partition(), record.key().unwrap_or(&[]), record.payload());
+                if ends.get(&record.partition()).is_some_and(|end| record.offset() + 1 >= *end) {
+                    ends.remove(&record.partition());
                 }
             }
-            Some(Err(Cause::PartitionEOF(_))) => return Ok(()),
+            Some(Err(Cause::PartitionEOF(number))) => {
+                ends.remove(&number);
+            }
             Some(Err(cause)) => tracing::warn!(%cause, "reading a compacted topic, retrying"),
             None => {}
         }
@@ -44,6 +55,7 @@ pub fn read_partition(
             return Err(KafkaError::Deadline { what: "reading a compacted topic to its end", deadline });
         }
     }
+    Ok(())
 }
 
 /// Follows a topic from its beginning.
@@ -96,7 +108,11 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-fn assign(kafka: &Kafka, topic: &str, partitions: std::ops::Range<i32>) -> Result<BaseConsumer<Quiet>, KafkaError> {
+fn assign(
+    kafka: &Kafka,
+    topic: &str,
+    partitions: impl Iterator<Item = i32>,
+) -> Result<BaseConsumer<Quiet>, KafkaError> {
     let made = |cause| KafkaError::Client { client: "table", cause };
     let consumer: BaseConsumer<Quiet> = client::reader(kafka, "table").create_with_context(Quiet).map_err(made)?;
     let mut list = TopicPartitionList::new();

@@ -72,10 +72,7 @@ struct Normalize<'c> {
 impl<'c> Normalize<'c> {
     fn open(context: &'c Context) -> Result<Self, RoleError> {
         let settings = &context.site.settings;
-        let first = |problems: Vec<_>| problems.into_iter().next().map_or(RoleError::NoGroup, RoleError::Site);
-        let normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
-        let transactions =
-            Transactions::open(settings, "normalize", &[&settings.topics.events, &settings.topics.dead_letter])?;
+        // The group takes a second or so to let a member in; the rest is opened meanwhile.
         let source = Source::open(SourceSettings {
             kafka: settings.kafka.clone(),
             limits: settings.limits,
@@ -83,6 +80,10 @@ impl<'c> Normalize<'c> {
             instance: settings.instance.clone(),
             topics: settings.topics.raw.iter().map(|raw| raw.topic.clone()).collect(),
         })?;
+        let first = |problems: Vec<_>| problems.into_iter().next().map_or(RoleError::NoGroup, RoleError::Site);
+        let normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
+        let transactions =
+            Transactions::open(settings, "normalize", &[&settings.topics.events, &settings.topics.dead_letter])?;
         Ok(Normalize {
             context,
             normalizer,

@@ -12,7 +12,7 @@ use super::{Context, RoleError};
 use crate::alerts::Memory;
 use crate::events::EventsView;
 use crate::features::Fold;
-use crate::kafka::{Assigned, NextOffset, Partition, Position, read_partition};
+use crate::kafka::{Assigned, NextOffset, Position, read_partitions};
 use crate::library::{Library, Table, positions};
 
 /// A partition of the log of record in the hands of this process.
@@ -46,18 +46,38 @@ fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOffset,
     Ok((assigned.check(after_library)?, live))
 }
 
-/// Rebuilds the state of an assigned partition; reading goes on at [`Part::next`].
-pub(super) fn recover(context: &Context, library: &Library, assigned: &Assigned) -> Result<Part, RoleError> {
-    let number = assigned.partition.number;
+/// Rebuilds the state of assigned partitions, in their order; reading goes on at [`Part::next`].
+/// `beat` is called between them.
+pub(super) fn recover(
+    context: &Context,
+    library: &Library,
+    assigned: &[Assigned],
+    beat: impl Fn(),
+) -> Result<Vec<Part>, RoleError> {
     let site = &context.site;
-    let triggers = site.tasks.iter().map(|task| task.trigger.clone()).collect();
-    let mut fold = Fold::new(Arc::clone(&site.features), triggers);
     let archived = context.runtime.block_on(library.positions(Table::Events))?;
-    let (next, live) = start(assigned, archived.get(&(number as u32)).map(|&d| Position(d)))?;
-    let rows = context.runtime.block_on(replay(library, number as u32, next, &mut fold))?;
-    let memory = memories(context, number)?;
-    tracing::info!(partition = number, rows, subjects = fold.subjects(), from = next.0, live = live.0, "state recovered");
-    Ok(Part { fold, memory, next, live })
+    let numbers: Vec<i32> = assigned.iter().map(|one| one.partition.number).collect();
+    let mut memories = memories(context, &numbers)?;
+    let mut parts = Vec::with_capacity(assigned.len());
+    for one in assigned {
+        let number = one.partition.number;
+        let triggers = site.tasks.iter().map(|task| task.trigger.clone()).collect();
+        let mut fold = Fold::new(Arc::clone(&site.features), triggers);
+        let (next, live) = start(one, archived.get(&(number as u32)).map(|&d| Position(d)))?;
+        let rows = context.runtime.block_on(replay(library, number as u32, next, &mut fold))?;
+        let memory = memories.remove(&number).unwrap_or_default();
+        tracing::info!(
+            partition = number,
+            rows,
+            subjects = fold.subjects(),
+            from = next.0,
+            live = live.0,
+            "state recovered"
+        );
+        parts.push(Part { fold, memory, next, live });
+        beat();
+    }
+    Ok(parts)
 }
 
 /// Folds the library's rows of a partition that lie before `next`; returns how many.
@@ -78,14 +98,15 @@ async fn replay(library: &Library, partition: u32, next: NextOffset, fold: &mut 
     Ok(rows)
 }
 
-/// What the alert policy remembers of a partition's subjects.
-fn memories(context: &Context, number: i32) -> Result<HashMap<String, Memory>, RoleError> {
+/// What the alert policy remembers of the subjects of these partitions.
+fn memories(context: &Context, numbers: &[i32]) -> Result<HashMap<i32, HashMap<String, Memory>>, RoleError> {
     let settings = &context.site.settings;
-    let partition = Partition { topic: settings.topics.alert_state.as_str().into(), number };
-    let mut memory = HashMap::new();
+    let mut memories: HashMap<i32, HashMap<String, Memory>> = HashMap::new();
     let mut unread = 0;
-    read_partition(&settings.kafka, &partition, settings.kafka.deadline, |key, value| {
+    let topic = &settings.topics.alert_state;
+    read_partitions(&settings.kafka, topic, numbers, settings.kafka.deadline, |number, key, value| {
         let Ok(key) = std::str::from_utf8(key) else { return unread += 1 };
+        let memory = memories.entry(number).or_default();
         match value.map(serde_json::from_slice::<Memory>) {
             Some(Ok(one)) => {
                 memory.insert(key.to_owned(), one);
@@ -97,14 +118,15 @@ fn memories(context: &Context, number: i32) -> Result<HashMap<String, Memory>, R
         }
     })?;
     if unread > 0 {
-        tracing::error!(partition = number, unread, "alert memories cannot be read; those subjects may be alerted again");
+        tracing::error!(unread, "alert memories cannot be read; those subjects may be alerted again");
     }
-    Ok(memory)
+    Ok(memories)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kafka::Partition;
 
     fn assigned(committed: Option<i64>, low: i64, high: i64) -> Assigned {
         let partition = Partition { topic: "auscult.events".into(), number: 0 };

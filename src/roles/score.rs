@@ -41,13 +41,9 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => role.batch(&block)?,
             Some(SourceEvent::Assigned(assigned, reply)) => {
-                let mut starts = Vec::with_capacity(assigned.len());
-                for one in &assigned {
-                    let part = recover(context, &library, one)?;
-                    beat.beat();
-                    starts.push(part.next);
-                    role.parts.insert(one.partition.number, part);
-                }
+                let parts = recover(context, &library, &assigned, || beat.beat())?;
+                let starts = parts.iter().map(|part| part.next).collect();
+                role.parts.extend(assigned.iter().map(|one| one.partition.number).zip(parts));
                 role.measure();
                 // A polling thread that gave up waiting has said so itself.
                 let _ = reply.send(starts);
@@ -105,17 +101,19 @@ impl<'c> Scoring<'c> {
     fn open(context: &'c Context) -> Result<Self, RoleError> {
         let settings = &context.site.settings;
         let topics = &settings.topics;
+        // The group takes a second or so to let a member in; the rest is opened meanwhile.
+        let source = Source::open(SourceSettings {
+            kafka: settings.kafka.clone(),
+            limits: settings.limits,
+            role: "score",
+            instance: settings.instance.clone(),
+            topics: vec![topics.events.clone()],
+        })?;
         Ok(Scoring {
             context,
             champions: Champions::open(context)?,
             transactions: Transactions::open(settings, "score", &[&topics.scores, &topics.alerts, &topics.alert_state])?,
-            source: Source::open(SourceSettings {
-                kafka: settings.kafka.clone(),
-                limits: settings.limits,
-                role: "score",
-            instance: settings.instance.clone(),
-                topics: vec![topics.events.clone()],
-            })?,
+            source,
             parts: BTreeMap::new(),
             lag: Lag::default(),
             due: Due::default(),

@@ -1,4 +1,4 @@
-//! A scanner for plain records: what feeds send all but always, at a third of the cost.
+//! A scanner for plain records: what feeds send all but always, at less than half the cost.
 //!
 //! Takes objects of known or unknown fields with strings without escapes, numbers without
 //! exponents, `true`, `false` and `null`. It declines everything else, valid or not, and

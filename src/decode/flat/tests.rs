@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::events;
 
@@ -205,5 +207,121 @@ fn what_is_no_object() {
         ("{'patient':1}", Reason::Syntax),
     ] {
         assert_eq!(read(text).unwrap_err().reason, reason, "{text}");
+    }
+}
+
+/// What the scanner makes of a record, and what serde_json makes of it.
+fn both(text: &str) -> (Option<Result<Fact<'_>, Reject>>, Result<Fact<'_>, Reject>) {
+    (plain::read(text).map(Record::into_fact), Record::read(text).and_then(Record::into_fact))
+}
+
+#[test]
+fn the_scanner_takes_what_feeds_send() {
+    for text in [
+        record(&[("recorded", r#""2026-01-01T00:09:12Z""#), ("id", r#""9d93""#), ("op", r#""retract""#)]),
+        record(&[("time", "null"), ("value", "-12.50"), ("extra", "true"), ("encounter", "\"é12345678\u{7f}\"")]),
+        record(&[("value", "123456789012345")]).replace(',', " ,\r\n "),
+        record(&[("value", "false")]).replace("\":", "\" :\t"),
+        r#" { "patient" : "1" , "code":"a","time":"2026-01-01T00:00:00Z" , "value" : 0 } "#.to_owned(),
+    ] {
+        let (fast, slow) = both(&text);
+        assert!(slow.is_ok(), "{text}");
+        assert_eq!(fast, Some(slow), "{text}");
+    }
+}
+
+#[test]
+fn the_scanner_declines_what_is_not_plain() {
+    for json in [
+        "1e3",
+        "01",
+        "-",
+        "1.",
+        ".1",
+        "-01",
+        "--1",
+        "1-",
+        "00",
+        "NaN",
+        "nul",
+        "nulls",
+        "tru",
+        "{}",
+        "[]",
+        "",
+        "1 1",
+        r#""a\n""#,
+        "\"a\nb\"",
+        "\"a",
+        "\"\u{1}\"",
+        "\"12345678\u{1}\"",
+        r#""1234567\""#,
+    ] {
+        let text = format!(r#"{{"code":{json}}}"#);
+        assert!(plain::read(&text).is_none(), "{text}");
+    }
+    for text in [
+        "",
+        " ",
+        "{",
+        "{}",
+        "{}}",
+        "[1]",
+        r#"{"a":1}}"#,
+        r#"{"a":1},"#,
+        r#"{"a":1,}"#,
+        r#"{"a" 1}"#,
+        r#"{"id":1,"id":1}"#,
+        r#"{"a":1"#,
+        r#"{"a":"#,
+        r#"{"a"#,
+        r#"{a:1}"#,
+        r#"{"\u0061":1}"#,
+    ] {
+        assert!(plain::read(text).is_none(), "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    #[test]
+    fn the_scanner_reads_what_serde_reads(
+        names in proptest::collection::vec("patient|time|code|system|value|unit|recorded|id|encounter|op|other|[a-z]{0,9}", 0..8),
+        values in proptest::collection::vec(
+            r#"null|true|false|-?[0-9]{1,22}|-?[0-9]{1,9}\.[0-9]{0,20}|[0-9]e[0-9]|"[a-z é€"\\]{0,20}"|"[ -~]{0,30}"|"2026-01-01T0[0-9]:00:00Z"|\{\}|.{0,3}"#, 8),
+        space in "[ \n]?", cut in 0_usize..400,
+    ) {
+        let fields: Vec<String> =
+            names.iter().zip(&values).map(|(name, value)| format!("\"{name}\"{space}:{value}{space}")).collect();
+        let whole = format!("{{{space}{}}}{space}", fields.join(","));
+        let cut = whole.get(..cut.min(whole.len())).unwrap_or(&whole);
+        for text in [whole.as_str(), cut] {
+            if let (Some(fast), slow) = both(text) {
+                prop_assert_eq!(fast, slow, "{}", text);
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_is_the_same_double(number in r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,25})?") {
+        let text = record(&[("value", &number)]);
+        let (fast, slow) = both(&text);
+        let expected: f64 = number.parse().unwrap();
+        for fact in [fast.unwrap().unwrap(), slow.unwrap()] {
+            let same = matches!(fact.value, Value::Number(value) if value.to_bits() == expected.to_bits());
+            prop_assert!(same, "{} is read as {:?}", number, fact.value);
+        }
+    }
+
+    #[test]
+    fn every_string_is_the_same(text in ".{0,40}") {
+        let json = serde_json::to_string(&text).unwrap();
+        let record = record(&[("value", &json)]);
+        let (fast, slow) = both(&record);
+        prop_assert_eq!(fast.is_some(), !json.contains('\\'));
+        for fact in fast.into_iter().chain([slow]) {
+            prop_assert_eq!(fact.unwrap().value, Value::Text(text.clone().into()));
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod oracle;
 mod recovery;
 mod semantics;
+mod sites;
 mod ward;
 
 use std::sync::Arc;

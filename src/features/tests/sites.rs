@@ -1,0 +1,40 @@
+//! The features of the sites in `config/`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+/// Concepts of a `concepts.csv` with their units, read plainly: no field before the unit is quoted.
+fn concepts(table: &str) -> BTreeMap<String, String> {
+    let mut lines = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    assert_eq!(lines.next().unwrap()[2..4], ["concept", "unit"]);
+    lines.map(|fields| (fields[2].to_owned(), fields[3].to_owned())).collect()
+}
+
+fn site(features: &str, table: &str) -> FeatureSpec {
+    FeatureSpec::parse("features.toml", features, &concepts(table)).unwrap()
+}
+
+#[test]
+fn the_features_of_the_hospital_are_of_its_concepts() {
+    let spec = site(
+        include_str!("../../../config/hospital/features.toml"),
+        include_str!("../../../config/hospital/concepts.csv"),
+    );
+    assert!((130..=200).contains(&spec.len()), "{}", spec.len());
+    let of: BTreeSet<&str> = (0..spec.len()).filter_map(|i| spec.concept(i)).collect();
+    assert_eq!(of.len(), 23);
+    for name in ["heart_rate.max.8h", "lactate.time_since_last.encounter", "diabetes.ever.ever", "age"] {
+        assert!(spec.names().iter().any(|known| known == name), "{name}");
+    }
+}
+
+#[test]
+fn the_features_of_the_challenge_use_every_concept() {
+    let table = include_str!("../../../config/physionet2012/concepts.csv");
+    let spec = site(include_str!("../../../config/physionet2012/features.toml"), table);
+    let of: BTreeSet<&str> = (0..spec.len()).filter_map(|i| spec.concept(i)).collect();
+    let all = concepts(table);
+    assert_eq!(of, all.keys().map(String::as_str).collect());
+    assert_eq!(spec.len(), 37 * 7 + 23 * 3 + 2 + 2);
+}
