@@ -1,4 +1,15 @@
 //! Behaviour through public interfaces: one binary, a module each.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a failed expectation is what a test is for"
+)]
 
 mod broker;
 mod layering;

@@ -123,11 +123,6 @@ impl Daemon {
     pub fn is_alive(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
-
-    /// Process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
 }
 
 impl Drop for Daemon {
@@ -178,15 +173,16 @@ pub fn read_topic(bootstrap: &str, topic: &str) -> Vec<Read> {
         .set("fetch.wait.max.ms", "10")
         .create()
         .unwrap();
-    let metadata = patiently(|| consumer.fetch_metadata(Some(topic), Duration::from_secs(10)), |m| {
-        m.topics().first().is_some_and(|t| t.error().is_none() && !t.partitions().is_empty())
-    });
+    let metadata = patiently(
+        || consumer.fetch_metadata(Some(topic), Duration::from_secs(10)),
+        |m| m.topics().first().is_some_and(|t| t.error().is_none() && !t.partitions().is_empty()),
+    );
     let partitions = metadata.topics()[0].partitions().len();
     let mut list = TopicPartitionList::new();
     // Where others keep writing the end-of-partition event may never come; then the end seen here counts.
     let mut ends = vec![0; partitions];
-    for p in 0..partitions {
-        ends[p] = patiently(|| consumer.fetch_watermarks(topic, p as i32, Duration::from_secs(10)), |_| true).1;
+    for (p, end) in ends.iter_mut().enumerate() {
+        *end = patiently(|| consumer.fetch_watermarks(topic, p as i32, Duration::from_secs(10)), |_| true).1;
         list.add_partition_offset(topic, p as i32, Offset::Beginning).unwrap();
     }
     consumer.assign(&list).unwrap();
@@ -198,17 +194,19 @@ pub fn read_topic(bootstrap: &str, topic: &str) -> Vec<Read> {
                 let p = m.partition() as usize;
                 ended[p] |= m.offset() + 1 >= ends[p];
                 messages.push(Read {
-                partition: m.partition(),
-                key: m.key().unwrap_or(&[]).to_vec(),
-                value: m.payload().unwrap_or(&[]).to_vec(),
-                headers: m
-                    .headers()
-                    .map(|all| {
-                        all.iter()
-                            .map(|h| (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or(&[])).into_owned()))
-                            .collect()
-                    })
-                    .unwrap_or_default(),
+                    partition: m.partition(),
+                    key: m.key().unwrap_or(&[]).to_vec(),
+                    value: m.payload().unwrap_or(&[]).to_vec(),
+                    headers: m
+                        .headers()
+                        .map(|all| {
+                            all.iter()
+                                .map(|h| {
+                                    (h.key.to_owned(), String::from_utf8_lossy(h.value.unwrap_or(&[])).into_owned())
+                                })
+                                .collect()
+                        })
+                        .unwrap_or_default(),
                 });
             }
             Some(Err(KafkaError::PartitionEOF(p))) => ended[p as usize] = true,

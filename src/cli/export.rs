@@ -42,9 +42,5 @@ pub(super) fn run(args: ExportArgs) -> Result<(), CliError> {
     let mut progress = |events: u64| bar.set_message(format!("exported {events} events"));
     let exported = runtime.block_on(export_meds(&library, &args.dir, &mut progress))?;
     bar.finish_and_clear();
-    print(&Summary {
-        subjects: exported.subjects,
-        events: exported.events,
-        seconds: started.elapsed().as_secs_f64(),
-    })
+    print(&Summary { subjects: exported.subjects, events: exported.events, seconds: started.elapsed().as_secs_f64() })
 }

@@ -161,7 +161,15 @@ impl<'s> Import<'s> {
         let records: Vec<Record<'_>> = batch
             .iter()
             .zip(first..)
-            .map(|(bytes, offset)| Record { topic: name, partition: 0, offset, timestamp: None, format, assigner, bytes })
+            .map(|(bytes, offset)| Record {
+                topic: name,
+                partition: 0,
+                offset,
+                timestamp: None,
+                format,
+                assigner,
+                bytes,
+            })
             .collect();
         let normalized = self.normalizer.run(&records)?;
         let kept = self.keep_new(&normalized.events)?;

@@ -23,7 +23,7 @@ use clap::{Args, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::roles::{RoleError, Site};
-use crate::settings::Problem;
+use crate::settings::{Problem, Settings};
 use crate::telemetry;
 
 /// Listens to a hospital's event stream and says who is at risk, of what, and why.
@@ -175,6 +175,14 @@ impl Command {
             Command::CheckConfig(site) => check_config::run(&site),
         }
     }
+}
+
+/// The settings with a short deadline for Kafka: a command that could do without a broker does not
+/// wait for one as long as the daemon does.
+fn soon(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    settings.kafka.deadline = settings.kafka.deadline.min(std::time::Duration::from_secs(5));
+    settings
 }
 
 /// The runtime of a command.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{CliError, SiteArgs, print};
+use super::{CliError, SiteArgs, print, soon};
 use crate::learn::{ModelRef, Registry};
 use crate::models::Bundle;
 use crate::roles::{Site, announce, wall_now};
@@ -114,7 +114,7 @@ fn open(site: &SiteArgs) -> Result<(Site, Registry), CliError> {
 /// Prints the new champion and tells running daemons of it.
 fn crowned(site: &Site, registry: &Registry, model: &ModelRef) -> Result<(), CliError> {
     print(model)?;
-    if let Err(error) = announce(&site.settings, registry, &model.name) {
+    if let Err(error) = announce(&soon(&site.settings), registry, &model.name) {
         tracing::warn!(%error, "not announced; running daemons take the model at their next start");
     }
     Ok(())

@@ -60,7 +60,10 @@ fn watch_signals(runtime: &tokio::runtime::Runtime, stop: Stop, deadline: Durati
         tracing::info!(?deadline, "draining");
         stop.stop();
         tokio::time::sleep(deadline).await;
-        tracing::error!(?deadline, "the drain took longer than shutdown.deadline; what was not committed is read again");
+        tracing::error!(
+            ?deadline,
+            "the drain took longer than shutdown.deadline; what was not committed is read again"
+        );
         std::process::exit(1);
     });
     Ok(())

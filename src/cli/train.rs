@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use super::{CliError, SiteArgs, print, runtime, spinner};
+use super::{CliError, SiteArgs, print, runtime, soon, spinner};
 use crate::learn::{self, Registry};
 use crate::library::Library;
 use crate::models::Family;
@@ -46,7 +46,7 @@ pub(super) fn run(args: TrainArgs) -> Result<(), CliError> {
     bar.finish_and_clear();
     print(&report)?;
     if report.promoted
-        && let Err(error) = announce(&site.settings, &registry, &task.name)
+        && let Err(error) = announce(&soon(&site.settings), &registry, &task.name)
     {
         tracing::warn!(%error, "the model is promoted but was not announced; running daemons take it at their next start");
     }

@@ -217,10 +217,7 @@ impl<'a> EventsView<'a> {
 
 fn typed<'a, T: Array + 'static>(batch: &'a RecordBatch, i: usize, name: &'static str) -> Result<&'a T, EventsError> {
     let right_name = i < batch.num_columns() && batch.schema_ref().field(i).name() == name;
-    right_name
-        .then(|| batch.column(i).as_any().downcast_ref::<T>())
-        .flatten()
-        .ok_or(EventsError::Column(name))
+    right_name.then(|| batch.column(i).as_any().downcast_ref::<T>()).flatten().ok_or(EventsError::Column(name))
 }
 
 #[cfg(test)]

@@ -17,7 +17,8 @@ pub const SCHEMA_VERSION: &str = "1";
 /// # Errors
 /// If Arrow cannot encode the batch.
 pub fn encode(batch: &RecordBatch) -> Result<Vec<u8>, EventsError> {
-    let mut writer = StreamWriter::try_new(Vec::with_capacity(batch.get_array_memory_size() + 4096), batch.schema_ref())?;
+    let mut writer =
+        StreamWriter::try_new(Vec::with_capacity(batch.get_array_memory_size() + 4096), batch.schema_ref())?;
     writer.write(batch)?;
     writer.finish()?;
     Ok(writer.into_inner()?)

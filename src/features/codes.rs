@@ -32,7 +32,12 @@ impl Codes {
         // A code that one pattern fits also fits every shorter prefix of that pattern.
         let whole = |text: &str, own: &BTreeSet<u16>| -> Vec<u16> {
             let shorter = prefixes.iter().filter(|(prefix, _)| text.starts_with(**prefix));
-            own.iter().chain(shorter.flat_map(|(_, series)| series)).copied().collect::<BTreeSet<_>>().into_iter().collect()
+            own.iter()
+                .chain(shorter.flat_map(|(_, series)| series))
+                .copied()
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect()
         };
         let mut codes = Codes::default();
         for (text, own) in &exact {
@@ -72,7 +77,8 @@ mod tests {
 
     #[test]
     fn a_code_feeds_every_series_whose_pattern_fits() {
-        let patterns = [("ICD10CM//E11*", 0), ("ICD10CM//E*", 1), ("ICD10CM//E11.9", 2), ("ICD10CM//E11.9", 0), ("é*", 3)];
+        let patterns =
+            [("ICD10CM//E11*", 0), ("ICD10CM//E*", 1), ("ICD10CM//E11.9", 2), ("ICD10CM//E11.9", 0), ("é*", 3)];
         let codes = Codes::new(&patterns.map(|(pattern, series)| (pattern.to_owned(), series)));
         let of = |code| codes.set_of(code).map(|set| codes.series(set).to_vec());
         assert_eq!(of("ICD10CM//E11.9"), Some(vec![0, 1, 2]));

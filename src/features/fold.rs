@@ -76,7 +76,10 @@ pub struct Fold {
 impl fmt::Debug for Fold {
     /// How much, never what.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fold").field("subjects", &self.subjects.len()).field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("Fold")
+            .field("subjects", &self.subjects.len())
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -221,15 +224,17 @@ fn skip(rules: &Rules, subject: &mut Subject, limit: Micros) -> u64 {
     for encounter in &mut subject.encounters {
         let Some(start) = encounter.open else { continue };
         for pending in &mut encounter.pending {
-            let Some(TriggerKind::Every { every, until }) = rules.triggers.get(pending.trigger as usize).map(|t| &t.kind)
+            let Some(TriggerKind::Every { every, until }) =
+                rules.triggers.get(pending.trigger as usize).map(|t| &t.kind)
             else {
                 continue;
             };
+            let every = (*every).max(1);
             let last = until.map_or(limit, |until| start.saturating_add(until).min(limit));
             if pending.next > last {
                 continue;
             }
-            let due = last.saturating_sub(pending.next) / every + 1;
+            let due = (last.saturating_sub(pending.next) / every).saturating_add(1);
             let surplus = due.saturating_sub(CATCH_UP as i64);
             if surplus > 0 {
                 pending.next += surplus * every;

@@ -30,11 +30,7 @@ use crate::settings::{Problem, parse_span};
 const MOST: usize = 20_000;
 
 /// Reads and checks the text of `file`.
-pub(super) fn parse(
-    file: &str,
-    text: &str,
-    concepts: &BTreeMap<String, String>,
-) -> Result<FeatureSpec, Vec<Problem>> {
+pub(super) fn parse(file: &str, text: &str, concepts: &BTreeMap<String, String>) -> Result<FeatureSpec, Vec<Problem>> {
     let table: Table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
         let what = format!("is no TOML: {}", error.message());
@@ -321,7 +317,8 @@ mod tests {
         for (i, (name, unit, concept)) in expected.into_iter().enumerate() {
             assert_eq!((spec.name(i), spec.unit(i), spec.concept(i)), (name, unit, concept));
         }
-        let rest = ["diabetes.ever.ever", "diabetes.time_since_last.ever", "sepsis.ever.ever", "sepsis.time_since_last.ever"];
+        let rest =
+            ["diabetes.ever.ever", "diabetes.time_since_last.ever", "sepsis.ever.ever", "sepsis.time_since_last.ever"];
         assert_eq!(spec.names()[12..16], rest);
         assert_eq!((spec.unit(13), spec.concept(13)), ("h", None));
         assert_eq!(spec.names()[16..], ["sex", "age", "heart_rate.last.24h", "lactate.last.24h"]);
@@ -405,7 +402,10 @@ mod tests {
             ("[feature]\nconcepts = \"*\"", "feature"),
             ("[[feature]]", "feature[0]"),
             ("\n[[feature", "line 2"),
-            ("[[feature]]\nconcepts = \"heart_rate\"\nwindows = [\"8h\"]\naggregates = [\"last\"]", "feature[0].concepts"),
+            (
+                "[[feature]]\nconcepts = \"heart_rate\"\nwindows = [\"8h\"]\naggregates = [\"last\"]",
+                "feature[0].concepts",
+            ),
             ("[[feature]]\nconcepts = \"*\"", "feature[0].windows"),
         ] {
             assert_eq!(read(text).unwrap_err()[0].key, key, "{text}");

@@ -291,8 +291,7 @@ impl SpecBuilder {
             }
         };
         pane.columns.push((aggregate, column));
-        pane.needs_spread |=
-            matches!(aggregate, Aggregate::Min | Aggregate::Max | Aggregate::Mean | Aggregate::Std);
+        pane.needs_spread |= matches!(aggregate, Aggregate::Min | Aggregate::Max | Aggregate::Mean | Aggregate::Std);
     }
 
     /// Adds a demographic.

@@ -70,7 +70,11 @@ impl RawTrigger {
         if let Some(class) = &self.encounter
             && (class.is_empty() || !class.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'))
         {
-            check.problem("encounter", "is no class of encounters", "write it as in the code: \"ICU\" of ENCOUNTER//ICU//START");
+            check.problem(
+                "encounter",
+                "is no class of encounters",
+                "write it as in the code: \"ICU\" of ENCOUNTER//ICU//START",
+            );
         }
         let kind = match (&self.at, &self.every, &self.on) {
             (Some(at), None, None) => check.at(at),
@@ -175,9 +179,11 @@ impl Trigger {
     /// `None` if there is none, and always for `on`.
     pub(super) fn next_due(&self, start: Micros, low: Micros) -> Option<Micros> {
         match &self.kind {
-            TriggerKind::At(times) => times.iter().filter_map(|after| start.checked_add(*after)).find(|due| *due >= low),
+            TriggerKind::At(times) => {
+                times.iter().filter_map(|after| start.checked_add(*after)).find(|due| *due >= low)
+            }
             TriggerKind::Every { every, until } => {
-                let (every, gap) = (i128::from(*every), i128::from(low) - i128::from(start));
+                let (every, gap) = (i128::from((*every).max(1)), i128::from(low) - i128::from(start));
                 // Division rounds towards zero: up where the gap is negative, which the maximum hides.
                 let steps = ((gap + every - 1) / every).max(1);
                 let after = steps * every;
@@ -207,10 +213,7 @@ mod tests {
     fn triggers_read_as_they_are_written() {
         let kind = |text| parse(text).unwrap().kind;
         assert_eq!(kind("at = [\"48h\", \"24h\", \"1d\"]"), TriggerKind::At(vec![24 * HOUR, 48 * HOUR]));
-        assert_eq!(
-            kind("every = \"1h\"\nuntil = \"48h\""),
-            TriggerKind::Every { every: HOUR, until: Some(48 * HOUR) }
-        );
+        assert_eq!(kind("every = \"1h\"\nuntil = \"48h\""), TriggerKind::Every { every: HOUR, until: Some(48 * HOUR) });
         assert_eq!(kind("on = [\"lactate\"]"), TriggerKind::On { what: vec!["lactate".to_owned()], min_gap: 0 });
         let icu = parse("encounter = \"ICU\"\nevery = \"1h\"").unwrap();
         assert!(icu.concerns("ICU") && !icu.concerns("IMP") && parse("every = \"1h\"").unwrap().concerns("IMP"));
@@ -220,7 +223,10 @@ mod tests {
     fn every_problem_of_a_trigger_is_found_at_once() {
         assert_eq!(keys(""), ["trigger"]);
         assert_eq!(keys("at = [\"1h\"]\nevery = \"1h\""), ["trigger"]);
-        assert_eq!(keys("at = []\nencounter = \"I/U\"\nuntil = \"1h\""), ["trigger.encounter", "trigger.at", "trigger.until"]);
+        assert_eq!(
+            keys("at = []\nencounter = \"I/U\"\nuntil = \"1h\""),
+            ["trigger.encounter", "trigger.at", "trigger.until"]
+        );
         assert_eq!(keys("at = [\"x\", \"y\"]\nmin_gap = \"1h\""), ["trigger.at", "trigger.at", "trigger.min_gap"]);
         assert_eq!(keys("every = \"1ms\""), ["trigger.every"]);
         assert_eq!(keys("every = \"2h\"\nuntil = \"1h\""), ["trigger.until"]);
@@ -234,10 +240,16 @@ mod tests {
         let hourly = parse("every = \"1h\"\nuntil = \"3h\"").unwrap();
         let due = |low| hourly.next_due(10, low);
         assert_eq!((due(i64::MIN), due(10), due(HOUR + 10)), (Some(HOUR + 10), Some(HOUR + 10), Some(HOUR + 10)));
-        assert_eq!((due(HOUR + 11), due(3 * HOUR + 10), due(3 * HOUR + 11)), (Some(2 * HOUR + 10), Some(3 * HOUR + 10), None));
+        assert_eq!(
+            (due(HOUR + 11), due(3 * HOUR + 10), due(3 * HOUR + 11)),
+            (Some(2 * HOUR + 10), Some(3 * HOUR + 10), None)
+        );
         assert_eq!(hourly.next_due(i64::MAX - 5, 0), None, "beyond the end of time");
         assert_eq!(hourly.next_due(i64::MIN, i64::MAX), None);
         let at = parse("at = [\"0s\", \"2h\"]").unwrap();
-        assert_eq!((at.next_due(10, 10), at.next_due(10, 11), at.next_due(10, 3 * HOUR)), (Some(10), Some(2 * HOUR + 10), None));
+        assert_eq!(
+            (at.next_due(10, 10), at.next_due(10, 11), at.next_due(10, 3 * HOUR)),
+            (Some(10), Some(2 * HOUR + 10), None)
+        );
     }
 }

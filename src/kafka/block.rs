@@ -57,7 +57,22 @@ pub struct RecordRef<'a> {
 
 impl Block {
     pub(super) fn new() -> Self {
-        Block { partitions: Vec::new(), bytes: Vec::new(), records: Vec::new(), queued: None }
+        Block::with_room(0, 0)
+    }
+
+    /// An empty block with room for so many bytes and records, as a rule those of the last one.
+    pub(super) fn with_room(bytes: usize, records: usize) -> Self {
+        Block {
+            partitions: Vec::new(),
+            bytes: Vec::with_capacity(bytes),
+            records: Vec::with_capacity(records),
+            queued: None,
+        }
+    }
+
+    /// A new block with the room that this one needed.
+    pub(super) fn like(&self) -> Self {
+        Block::with_room(self.bytes.len(), self.records.len())
     }
 
     /// A block of one partition, for tests and replays without Kafka.

@@ -14,7 +14,9 @@ pub enum KafkaError {
         cause: rdkafka::error::KafkaError,
     },
     /// No broker answered.
-    #[error("no kafka broker answers at {brokers} within {deadline:?} ({cause}); check kafka.brokers and that the broker runs")]
+    #[error(
+        "no kafka broker answers at {brokers} within {deadline:?} ({cause}); check kafka.brokers and that the broker runs"
+    )]
     Unreachable {
         /// `kafka.brokers`.
         brokers: String,

@@ -71,6 +71,8 @@ impl Feeder {
     /// # Errors
     /// If that takes longer than `deadline`.
     pub fn flush(&self, deadline: Duration) -> Result<(), KafkaError> {
-        self.producer.flush(deadline).map_err(|_| KafkaError::Deadline { what: "delivery of a feed's records", deadline })
+        self.producer
+            .flush(deadline)
+            .map_err(|_| KafkaError::Deadline { what: "delivery of a feed's records", deadline })
     }
 }

@@ -234,8 +234,9 @@ impl Poll {
             let due = self.queued.blocks() == 0 && since.elapsed() >= self.limits.linger;
             if (due || self.is_full(&block)) && !block.is_empty() {
                 block.enqueue(&self.queued);
+                let next = block.like();
                 match self.sender.try_send(SourceEvent::Block(block)) {
-                    Ok(()) => block = Block::new(),
+                    Ok(()) => block = next,
                     // The channel holds far more blocks than the byte bound lets through.
                     Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
                 }
@@ -318,11 +319,8 @@ impl Rebalances {
     }
 
     fn revoke(&self, list: &TopicPartitionList) {
-        let partitions = list
-            .elements()
-            .iter()
-            .map(|e| Partition { topic: Arc::from(e.topic()), number: e.partition() })
-            .collect();
+        let partitions =
+            list.elements().iter().map(|e| Partition { topic: Arc::from(e.topic()), number: e.partition() }).collect();
         let (reply, answer) = sync_channel(1);
         if self.sender.try_send(SourceEvent::Revoked(partitions, reply)).is_ok()
             && answer.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout)

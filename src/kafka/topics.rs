@@ -27,7 +27,8 @@ pub struct Wanted {
 /// Raw and own topics of a site.
 pub fn wanted(settings: &Settings) -> Vec<Wanted> {
     let topics = &settings.topics;
-    let topic = |name: &str, partitions, compacted, exact| Wanted { name: name.to_owned(), partitions, compacted, exact };
+    let topic =
+        |name: &str, partitions, compacted, exact| Wanted { name: name.to_owned(), partitions, compacted, exact };
     let n = topics.partitions;
     let mut all: Vec<Wanted> = topics.raw.iter().map(|raw| topic(&raw.topic, n, false, false)).collect();
     all.extend([
@@ -121,18 +122,12 @@ async fn create(settings: &Settings, missing: &[&Wanted], deadline: Duration) ->
         .map(|want| {
             let replicas = TopicReplication::Fixed(settings.topics.replication as i32);
             let topic = NewTopic::new(&want.name, want.partitions as i32, replicas).set("max.message.bytes", &bytes);
-            if want.compacted {
-                topic.set("cleanup.policy", "compact")
-            } else {
-                topic.set("retention.ms", &retention)
-            }
+            if want.compacted { topic.set("cleanup.policy", "compact") } else { topic.set("retention.ms", &retention) }
         })
         .collect();
     let options = AdminOptions::new().operation_timeout(Some(deadline)).request_timeout(Some(deadline));
-    let results = admin
-        .create_topics(&topics, &options)
-        .await
-        .map_err(|cause| KafkaError::Ask { what: "new topics", cause })?;
+    let results =
+        admin.create_topics(&topics, &options).await.map_err(|cause| KafkaError::Ask { what: "new topics", cause })?;
     for result in results {
         match result {
             Ok(name) => tracing::info!(topic = name, "topic made"),

@@ -116,15 +116,16 @@ impl Transactions {
     /// # Errors
     /// If the client cannot be made or no broker answers within `kafka.deadline`.
     pub fn open(settings: &Settings, role: &'static str, topics: &[&str]) -> Result<Self, KafkaError> {
-        let config =
-            client::transactional(&settings.kafka, role, &settings.instance, settings.limits.message_bytes());
+        let config = client::transactional(&settings.kafka, role, &settings.instance, settings.limits.message_bytes());
         let producer: BaseProducer<Deliveries> = config
             .create_with_context(Deliveries::default())
             .map_err(|cause| KafkaError::Client { client: role, cause })?;
         let deadline = settings.kafka.deadline;
-        producer
-            .init_transactions(deadline)
-            .map_err(|cause| KafkaError::Unreachable { brokers: settings.kafka.brokers.clone(), deadline, cause })?;
+        producer.init_transactions(deadline).map_err(|cause| KafkaError::Unreachable {
+            brokers: settings.kafka.brokers.clone(),
+            deadline,
+            cause,
+        })?;
         Ok(Transactions { producer, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })
     }
 
@@ -171,12 +172,15 @@ impl Transactions {
 
     fn send(&self, outbox: &Outbox, message: &Entry, started: Instant) -> Result<(), KafkaError> {
         let topic = &self.topics[message.topic];
-        let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
-        for (key, value) in &message.headers {
-            headers = headers.insert(Header { key, value: Some(value) });
-        }
         let mut record: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).payload(&outbox.bytes[message.key_end..message.end]).headers(headers);
+            BaseRecord::to(topic).payload(&outbox.bytes[message.key_end..message.end]);
+        if !message.headers.is_empty() {
+            let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
+            for (key, value) in &message.headers {
+                headers = headers.insert(Header { key, value: Some(value) });
+            }
+            record = record.headers(headers);
+        }
         if message.key_end > message.start {
             record = record.key(&outbox.bytes[message.start..message.key_end]);
         }
@@ -187,7 +191,10 @@ impl Transactions {
                 Ok(()) => return Ok(()),
                 Err((Cause::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                     if started.elapsed() > self.deadline {
-                        return Err(KafkaError::Deadline { what: "room in the producer's queue", deadline: self.deadline });
+                        return Err(KafkaError::Deadline {
+                            what: "room in the producer's queue",
+                            deadline: self.deadline,
+                        });
                     }
                     self.producer.poll(Duration::from_millis(1));
                     record = back;
@@ -203,7 +210,10 @@ impl Transactions {
         // polled here, in steps of one (below that librdkafka would spin), until none is outstanding.
         while self.producer.in_flight_count() > 0 {
             if started.elapsed() > self.deadline {
-                return Err(KafkaError::Deadline { what: "delivery of a transaction's messages", deadline: self.deadline });
+                return Err(KafkaError::Deadline {
+                    what: "delivery of a transaction's messages",
+                    deadline: self.deadline,
+                });
             }
             self.producer.poll(Duration::from_millis(1));
         }

@@ -15,6 +15,9 @@ use crate::kafka::{Assigned, Block, KafkaError, NextOffset, Partition, Position,
 use crate::library::{Library, Table, alerts_batch, predictions_batch, with_position};
 use crate::telemetry::Beat;
 
+/// Commits after which the small files they left are put together.
+const COMPACT_EVERY: u32 = 100;
+
 /// Runs the role until the process stops; what was gathered by then is still committed.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let mut role = Archive::open(context)?;
@@ -56,6 +59,7 @@ struct Archive<'c> {
     tables: [Gathered; 3],
     rows: usize,
     since: Instant,
+    commits: u32,
 }
 
 /// What waits for one table.
@@ -84,7 +88,7 @@ impl<'c> Archive<'c> {
                 kafka: settings.kafka.clone(),
                 limits: settings.limits,
                 role: "archive",
-            instance: settings.instance.clone(),
+                instance: settings.instance.clone(),
                 topics: vec![topics.events.clone(), topics.scores.clone(), topics.alerts.clone()],
             })?,
             next: BTreeMap::new(),
@@ -95,6 +99,7 @@ impl<'c> Archive<'c> {
             ],
             rows: 0,
             since: Instant::now(),
+            commits: 0,
         })
     }
 
@@ -174,6 +179,25 @@ impl<'c> Archive<'c> {
             }
         }
         self.rows = 0;
+        self.commits += 1;
+        if self.commits.is_multiple_of(COMPACT_EVERY) {
+            self.tidy();
+        }
         Ok(())
+    }
+
+    /// Puts small files together and removes those that were replaced long ago. Nothing depends on
+    /// it but speed, so a failure is told and tried again later.
+    fn tidy(&self) {
+        for gathered in &self.tables {
+            let table = gathered.table;
+            let done = self.context.runtime.block_on(async {
+                self.library.compact(table).await?;
+                self.library.vacuum(table).await
+            });
+            if let Err(error) = done {
+                tracing::warn!(table = table.name(), %error, "the library was not tidied this time");
+            }
+        }
     }
 }

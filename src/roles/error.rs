@@ -45,7 +45,9 @@ pub enum RoleError {
     #[error("the consumer group has no generation for this member; it joins anew")]
     NoGroup,
     /// A message of the log of record cannot be read.
-    #[error("{topic}-{partition} offset {offset} is no event batch ({cause}); it was not written by auscult, or by a newer version")]
+    #[error(
+        "{topic}-{partition} offset {offset} is no event batch ({cause}); it was not written by auscult, or by a newer version"
+    )]
     Log {
         /// Topic of the log of record.
         topic: String,

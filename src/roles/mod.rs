@@ -28,7 +28,5 @@ use crate::events::Micros;
 
 /// The wall clock. Roles ask it; what is below is told.
 pub fn wall_now() -> Micros {
-    std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .map_or(0, |since| since.as_micros() as Micros)
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as Micros)
 }

@@ -12,11 +12,10 @@ use crate::events::{self, EventsError, SubjectId, bucket, column};
 /// # Errors
 /// If the batch is no event batch.
 pub(super) fn by_owner(batch: &RecordBatch, partitions: u32) -> Result<Vec<RecordBatch>, EventsError> {
-    let subjects = batch
-        .column(column::SUBJECT_ID)
-        .as_primitive_opt::<Int64Type>()
-        .ok_or(EventsError::Column("subject_id"))?;
-    let mut rows: Vec<Vec<u32>> = vec![Vec::with_capacity(batch.num_rows() / partitions.max(1) as usize + 1); partitions as usize];
+    let subjects =
+        batch.column(column::SUBJECT_ID).as_primitive_opt::<Int64Type>().ok_or(EventsError::Column("subject_id"))?;
+    let mut rows: Vec<Vec<u32>> =
+        vec![Vec::with_capacity(batch.num_rows() / partitions.max(1) as usize + 1); partitions as usize];
     for (row, subject) in subjects.iter().enumerate() {
         if let Some(subject) = subject {
             rows[bucket(SubjectId(subject), partitions) as usize].push(row as u32);

@@ -112,7 +112,11 @@ impl<'c> Scoring<'c> {
         Ok(Scoring {
             context,
             champions: Champions::open(context)?,
-            transactions: Transactions::open(settings, "score", &[&topics.scores, &topics.alerts, &topics.alert_state])?,
+            transactions: Transactions::open(
+                settings,
+                "score",
+                &[&topics.scores, &topics.alerts, &topics.alert_state],
+            )?,
             source,
             parts: BTreeMap::new(),
             lag: Lag::default(),
@@ -264,7 +268,12 @@ impl<'c> Scoring<'c> {
         } else {
             None
         };
-        let explained = risk.map(|risk| Self::explain(self.context, champion, risk, values, observed)).transpose()?;
+        // An alert without its reasons is better than none.
+        let explained = risk.and_then(|risk| {
+            Self::explain(self.context, champion, risk, values, observed)
+                .inspect_err(|error| tracing::error!(task = task.name, %error, "an alert goes out without its reasons"))
+                .ok()
+        });
         let event = cloud_event(&Alert {
             task: &task.name,
             title: &task.title,

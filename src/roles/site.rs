@@ -108,7 +108,12 @@ impl Site {
     pub fn task(&self, name: &str) -> Result<&Task, Problem> {
         self.tasks.iter().find(|task| task.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.tasks.iter().map(|task| task.name.as_str()).collect();
-            Problem::new("tasks", "--task", "this site has no such task", format!("choose one of: {}", names.join(", ")))
+            Problem::new(
+                "tasks",
+                "--task",
+                "this site has no such task",
+                format!("choose one of: {}", names.join(", ")),
+            )
         })
     }
 }

@@ -59,15 +59,8 @@ pub fn train_once(context: &Context, task: &Task, beat: &Beat) -> Result<Option<
         beat.beat();
         tracing::info!(task = task.name, what, "training");
     };
-    let trained = context.runtime.block_on(learn::train(
-        &library,
-        &registry,
-        features,
-        task,
-        None,
-        wall_now(),
-        &mut progress,
-    ));
+    let trained =
+        context.runtime.block_on(learn::train(&library, &registry, features, task, None, wall_now(), &mut progress));
     match trained {
         Ok(report) => {
             tracing::info!(task = task.name, promoted = report.promoted, reason = report.reason, "trained");
@@ -97,12 +90,8 @@ fn observe(metrics: &Metrics, report: &TrainReport) {
 /// If the registry cannot be read or the broker does not take the message within `kafka.deadline`.
 pub fn announce(settings: &Settings, registry: &Registry, task: &str) -> Result<(), RoleError> {
     let Some(champion) = registry.champion(task)? else { return Ok(()) };
-    let announcement = Announcement {
-        task: task.to_owned(),
-        name: champion.name,
-        version: champion.version,
-        sha256: champion.sha256,
-    };
+    let announcement =
+        Announcement { task: task.to_owned(), name: champion.name, version: champion.version, sha256: champion.sha256 };
     let feeder = Feeder::open(settings)?;
     let value = serde_json::to_vec(&announcement)?;
     feeder.send(&settings.topics.models, Some(task.as_bytes()), &value, None)?;

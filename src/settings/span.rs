@@ -2,14 +2,8 @@
 
 use std::time::Duration;
 
-const UNITS: [(&str, u64); 6] = [
-    ("us", 1),
-    ("ms", 1_000),
-    ("min", 60_000_000),
-    ("s", 1_000_000),
-    ("h", 3_600_000_000),
-    ("d", 86_400_000_000),
-];
+const UNITS: [(&str, u64); 6] =
+    [("us", 1), ("ms", 1_000), ("min", 60_000_000), ("s", 1_000_000), ("h", 3_600_000_000), ("d", 86_400_000_000)];
 
 /// Reads a span: a whole number and one of us, ms, s, min (or m), h, d. `None` if it is no span.
 pub fn parse_span(text: &str) -> Option<Duration> {

@@ -8,6 +8,17 @@
 //! independent reference. `WARD_RUNS`, `WARD_SECONDS` and `WARD_RATE` change the sizes.
 //!
 //! What bounds the drain: two cores shared by broker, daemon and this reader.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a failed expectation is what a test is for"
+)]
 
 #[path = "../broker/mod.rs"]
 mod broker;

@@ -11,15 +11,20 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tempfile::TempDir;
+
+/// One broker at a time: several JVMs beside several daemons would only measure each other.
+static ONE: Mutex<()> = Mutex::new(());
 
 /// A running broker; dropped, it is stopped and its data removed.
 pub struct Broker {
     process: Child,
     pub bootstrap: String,
     _data: TempDir,
+    _turn: MutexGuard<'static, ()>,
 }
 
 impl Broker {
@@ -38,6 +43,7 @@ impl Broker {
     }
 
     /// Process id, for CPU figures.
+    #[allow(dead_code, reason = "the benchmark asks, the tests do not")]
     pub fn pid(&self) -> u32 {
         self.process.id()
     }
@@ -51,6 +57,8 @@ impl Drop for Broker {
 }
 
 fn try_start() -> Result<Broker, String> {
+    // A test that failed before has dropped its broker all the same.
+    let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let classpath = format!("{}/*", jars()?.display());
     let data = TempDir::new().map_err(|e| e.to_string())?;
     let (port, controller) = (free_port()?, free_port()?);
@@ -82,7 +90,7 @@ fn try_start() -> Result<Broker, String> {
         .spawn()
         .map_err(|e| format!("java: {e}"))?;
     wait_until_started(&mut process)?;
-    Ok(Broker { process, bootstrap: format!("127.0.0.1:{port}"), _data: data })
+    Ok(Broker { process, bootstrap: format!("127.0.0.1:{port}"), _data: data, _turn: turn })
 }
 
 /// Reads the broker's output until it has started, and on for ever so that it never blocks.

@@ -122,7 +122,8 @@ impl Screen {
             // The alternate screen, without a cursor; what was there before comes back at the end.
             print!("\u{1b}[?1049h\u{1b}[?25l");
         }
-        let mut screen = Screen { ward: Ward::default(), shown, model: String::new(), note: String::new(), drawn: None };
+        let mut screen =
+            Screen { ward: Ward::default(), shown, model: String::new(), note: String::new(), drawn: None };
         screen.trained(first);
         screen
     }
@@ -195,7 +196,11 @@ pub(super) fn quantile(histogram: &Histogram, q: f64) -> Option<f64> {
     for bucket in histogram.get_bucket() {
         let (upper, count) = (bucket.upper_bound(), bucket.cumulative_count() as f64);
         if count >= rank && count > below {
-            return Some(if upper.is_finite() { lower + (upper - lower) * (rank - below) / (count - below) } else { lower });
+            return Some(if upper.is_finite() {
+                lower + (upper - lower) * (rank - below) / (count - below)
+            } else {
+                lower
+            });
         }
         (lower, below) = (upper, count);
     }

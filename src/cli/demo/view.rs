@@ -108,7 +108,10 @@ impl Ward {
         let mut lines = self.head(width);
         let alerts = (height / 3).clamp(4, 12);
         let rows = height.saturating_sub(lines.len() + alerts + 4);
-        lines.push(bold(&cut(&format!("{:<10} {:>5} {:<24} {:<6} {}", "patient", "risk", "last scores", "trend", "why"), width)));
+        lines.push(bold(&cut(
+            &format!("{:<10} {:>5} {:<24} {:<6} {}", "patient", "risk", "last scores", "trend", "why"),
+            width,
+        )));
         let mut on_ward: Vec<(&String, &Patient)> =
             self.patients.iter().filter(|(_, p)| self.clock - p.seen < GONE).collect();
         on_ward.sort_by(|a, b| now(b.1).total_cmp(&now(a.1)));
@@ -122,8 +125,14 @@ impl Ward {
         lines.push(String::new());
         lines.push(bold("alerts"));
         for alert in self.alerts.iter().take(alerts) {
-            let text =
-                format!("{} {:<10} {:<9} {:>4.0} %  {}", hhmm(alert.at), alert.patient, alert.kind, alert.risk * 100.0, alert.reason);
+            let text = format!(
+                "{} {:<10} {:<9} {:>4.0} %  {}",
+                hhmm(alert.at),
+                alert.patient,
+                alert.kind,
+                alert.risk * 100.0,
+                alert.reason
+            );
             let text = cut(&text, width);
             lines.push(if alert.kind == "clear" { dim(&text) } else { red(&text) });
         }

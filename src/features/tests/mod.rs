@@ -42,7 +42,12 @@ fn event(code: &'static str, at: Micros, key: u64) -> EventRef<'static> {
         code,
         event_key: EventKey(event_key),
         recorded_at: at,
-        ..EventRef { subject: None, text_value: None, numeric_value: None, ..tick("raw.flat-0-0#0", Some(at), false, 1) }
+        ..EventRef {
+            subject: None,
+            text_value: None,
+            numeric_value: None,
+            ..tick("raw.flat-0-0#0", Some(at), false, 1)
+        }
     }
 }
 

@@ -82,7 +82,8 @@ fn invariant_03_the_fingerprint_is_of_the_whole_state_and_of_no_order_of_subject
     assert_eq!(whole, print(&[0, 1, 2, 3, 3, 2], &same), "redeliveries change nothing");
     assert_ne!(whole, print(&[0, 1, 2], &same));
     assert_ne!(whole, print(&[0, 3, 1, 2], &|i, event| EventRef { source: if i == 3 { "b" } else { "a" }, ..event }));
-    let value = |i, event: EventRef<'static>| if i == 3 { EventRef { numeric_value: Some(80.5), ..event } } else { event };
+    let value =
+        |i, event: EventRef<'static>| if i == 3 { EventRef { numeric_value: Some(80.5), ..event } } else { event };
     let start = |i, event| if i == 0 { EventRef { time: Some(1), ..event } } else { event };
     assert!(whole != print(&[0, 1, 2, 3], &value) && whole != print(&[0, 1, 2, 3], &start));
 }

@@ -280,7 +280,11 @@ fn an_event_fires_after_it_is_taken_in() {
     run.apply(event("PING", T0 + 62 * MINUTE, 7));
     run.apply(event("PING", T0 + 62 * MINUTE, 8));
     run.apply(event("PING", T0 + 61 * MINUTE, 9));
-    assert_eq!(run.due.rows.iter().map(|row| row.trigger).collect::<Vec<_>>(), [1], "never twice at one time, nor back");
+    assert_eq!(
+        run.due.rows.iter().map(|row| row.trigger).collect::<Vec<_>>(),
+        [1],
+        "never twice at one time, nor back"
+    );
     run.times();
     run.apply(retract(event("PING", T0, 7), T0 + 10 * HOUR));
     assert!(run.times().is_empty());

@@ -43,7 +43,14 @@ fn ward() -> Option<Ward> {
     };
     let ranges: BTreeMap<String, (f32, f32)> = serde_json::from_str(&ranges).unwrap();
     let concepts: Vec<String> = ranges.keys().cloned().collect();
-    let rest = ["ENCOUNTER//ICU//START", "MEDS_BIRTH", "GENDER//F", "GENDER//M", "PHYSIONET2012//ICUType", "PHYSIONET2012//Height"];
+    let rest = [
+        "ENCOUNTER//ICU//START",
+        "MEDS_BIRTH",
+        "GENDER//F",
+        "GENDER//M",
+        "PHYSIONET2012//ICUType",
+        "PHYSIONET2012//Height",
+    ];
     let codes = concepts.iter().map(|name| format!("PHYSIONET2012//{name}")).chain(rest.map(str::to_owned)).collect();
     let mut ward = Ward { concepts, codes, ranges, stays: Vec::new(), items: Vec::new() };
     let number: HashMap<String, u16> = (0..).zip(&ward.concepts).map(|(i, name)| (name.clone(), i)).collect();
@@ -62,7 +69,8 @@ fn ward() -> Option<Ward> {
         let (hour, minute) = clock.split_once(':').unwrap();
         let at = start + hour.parse::<i64>().unwrap() * HOUR + minute.parse::<i64>().unwrap() * MINUTE;
         let value: f32 = value.parse().unwrap();
-        let descriptor = ["Age", "Gender", "Height", "ICUType"].contains(&name) || (name == "Weight" && clock == "00:00");
+        let descriptor =
+            ["Age", "Gender", "Height", "ICUType"].contains(&name) || (name == "Weight" && clock == "00:00");
         if ["RecordID", ""].contains(&name) || (descriptor && value == -1.0) {
             continue;
         }
@@ -88,7 +96,8 @@ impl Ward {
              aggregates = [\"last\", \"min\", \"max\", \"mean\", \"count\"]\n[[feature]]\ndemographics = [\"age\", \"sex\"]\n\
              [[feature]]\nconcepts = [\"icu_type\"]\nwindows = [\"encounter\"]\naggregates = [\"last\"]\n"
         );
-        let mut concepts: BTreeMap<String, String> = self.concepts.iter().map(|name| (name.clone(), "1".to_owned())).collect();
+        let mut concepts: BTreeMap<String, String> =
+            self.concepts.iter().map(|name| (name.clone(), "1".to_owned())).collect();
         concepts.insert("icu_type".to_owned(), "1".to_owned());
         Arc::new(FeatureSpec::parse("features.toml", &text, &concepts).unwrap())
     }
@@ -181,7 +190,8 @@ fn invariant_06_a_ward_has_the_vectors_of_a_running_state() {
         let made: Vec<i64> = due.rows.iter().map(|row| (row.time - start) / HOUR).collect();
         assert_eq!(made, hours);
         if !hours.is_empty() {
-            let row: Vec<u32> = state.row().iter().map(|value| if value.is_nan() { 0 } else { value.to_bits() }).collect();
+            let row: Vec<u32> =
+                state.row().iter().map(|value| if value.is_nan() { 0 } else { value.to_bits() }).collect();
             for made in 0..hours.len() {
                 let bits = due.row(made).iter().map(|value| if value.is_nan() { 0 } else { value.to_bits() });
                 assert!(bits.eq(row.iter().copied()), "event {i}");
