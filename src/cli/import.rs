@@ -201,7 +201,7 @@ impl<'s> Import<'s> {
 
     fn meds(&mut self, path: &Path) -> Result<(), CliError> {
         let mut reader = read_meds(path)?;
-        while let Some(batch) = reader.next() {
+        for batch in reader.by_ref() {
             let batch = batch?;
             let kept = self.keep_new(&batch)?;
             let new = kept.true_count() as u64;

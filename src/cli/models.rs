@@ -99,7 +99,7 @@ pub(super) fn run(args: ModelsArgs) -> Result<(), CliError> {
                 .map_err(|cause| CliError::File { path: import.file.display().to_string(), cause })?;
             let (spec, now) = (&site.features, wall_now());
             let names = spec.names().to_vec();
-            let mut bundle = Bundle::import_xgboost(&bytes, &task.name, names, &spec.hash(), import.threshold, now)?;
+            let mut bundle = Bundle::import_xgboost(&bytes, &task.name, names, spec.hash(), import.threshold, now)?;
             print(&registry.register(&task.name, &mut bundle, &json!({}), "imported from XGBoost JSON", now)?)
         }
     }

@@ -62,6 +62,9 @@ struct Archive<'c> {
     commits: u32,
 }
 
+/// Partition, offset and bytes of a JSON message.
+type Message<'a> = (u32, i64, &'a [u8]);
+
 /// What waits for one table.
 #[derive(Debug)]
 struct Gathered {
@@ -125,7 +128,7 @@ impl<'c> Archive<'c> {
         if self.rows == 0 {
             self.since = Instant::now();
         }
-        let mut messages: BTreeMap<usize, Vec<(u32, i64, &[u8])>> = BTreeMap::new();
+        let mut messages: BTreeMap<usize, Vec<Message<'_>>> = BTreeMap::new();
         for record in block.iter() {
             let Some(next) = self.next.get_mut(record.partition) else { continue };
             let Some(table) = self.tables.iter().position(|t| *t.topic == *record.partition.topic) else { continue };

@@ -86,9 +86,8 @@ async fn replay(library: &Library, partition: u32, next: NextOffset, fold: &mut 
     let mut rows = 0;
     while let Some(batch) = history.next().await? {
         let view = EventsView::new(&batch)?;
-        let at = positions(&batch)?;
-        for row in 0..view.len() {
-            if at[row] >= next.0 {
+        for (row, &position) in positions(&batch)?.iter().enumerate() {
+            if position >= next.0 {
                 return Ok(rows);
             }
             fold.apply(&view.row(row), None);

@@ -198,7 +198,7 @@ impl Run {
         let spec = &site.features;
         let bytes = fs::read(model).expect("model.json");
         let mut bundle =
-            Bundle::import_xgboost(&bytes, "ward", spec.names().to_vec(), &spec.hash(), 1.0, 0).expect("model.json");
+            Bundle::import_xgboost(&bytes, "ward", spec.names().to_vec(), spec.hash(), 1.0, 0).expect("model.json");
         let registry = Registry::open(&site.settings.registry).expect("registry");
         let none = json!({});
         let model = registry.register("ward", &mut bundle, &none, "imported", 0).expect("register");
