@@ -205,7 +205,7 @@ mod tests {
         told(&mut ticks);
         assert!(ticks.quiet(now + Duration::from_secs(4)).is_empty());
         let later = now + Duration::from_secs(6);
-        assert_eq!(ticks.quiet(later), [partition.clone()]);
+        assert_eq!(ticks.quiet(later), std::slice::from_ref(&partition));
         ticks.end(&partition, 20, 0, later);
         assert_eq!(told(&mut ticks), None, "twelve records are still unread");
         ticks.end(&partition, 8, 0, later);
@@ -220,7 +220,7 @@ mod tests {
         let (mut ticks, partition, now) = ticks(Clock::Wall);
         told(&mut ticks);
         let later = now + Duration::from_secs(11);
-        assert_eq!(ticks.quiet(later), [partition.clone()]);
+        assert_eq!(ticks.quiet(later), std::slice::from_ref(&partition));
         ticks.end(&partition, 0, 500 * SECOND, later);
         assert_eq!(told(&mut ticks), Some((Some(500 * SECOND), false)));
     }

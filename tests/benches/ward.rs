@@ -53,7 +53,7 @@ const PARTITIONS: i32 = 4;
 struct Line {
     bytes: Vec<u8>,
     patient: usize,
-    hours: std::ops::RangeInclusive<u32>,
+    hours: std::ops::Range<u32>,
 }
 
 struct Job {
@@ -131,12 +131,14 @@ fn job() -> Option<Job> {
             patients.len() - 1
         });
         let recorded = chrono::DateTime::parse_from_rfc3339(event.recorded).ok()?.timestamp();
-        let mut hours = 1..=0;
-        if starts[patient] != i64::MIN {
+        let hours = if starts[patient] == i64::MIN {
+            0..0
+        } else {
             let hour = u32::try_from((recorded - starts[patient]) / 3600).ok()?.min(48);
-            hours = next[patient]..=hour;
+            let due = next[patient]..hour + 1;
             next[patient] = next[patient].max(hour + 1);
-        }
+            due
+        };
         if event.code == "ENCOUNTER//ICU//START" {
             starts[patient] = recorded;
         }
