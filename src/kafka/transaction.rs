@@ -18,6 +18,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::{KafkaError, NextOffset, Partition, client};
 use crate::settings::Settings;
 
+/// How long a commit sleeps between two looks at the deliveries.
+const DELIVERY_STEP: Duration = Duration::from_micros(250);
+
 /// Messages of one transaction, their bytes in one buffer.
 #[derive(Default, Debug)]
 pub struct Outbox {
@@ -206,8 +209,9 @@ impl Transactions {
 
     fn commit(&self) -> Result<(), KafkaError> {
         let started = Instant::now();
-        // (2) Saves 100 ms: rdkafka's flush polls in steps of 100 ms, so the deliveries are
-        // polled here, in steps of one (below that librdkafka would spin), until none is outstanding.
+        // (2) Saves 100 ms: rdkafka's flush polls in steps of 100 ms, so the deliveries are polled
+        // here until none is outstanding. The wait is a sleep of our own: rdkafka rounds what is
+        // left of a poll's time down to milliseconds and spins through the last one.
         while self.producer.in_flight_count() > 0 {
             if started.elapsed() > self.deadline {
                 return Err(KafkaError::Deadline {
@@ -215,7 +219,8 @@ impl Transactions {
                     deadline: self.deadline,
                 });
             }
-            self.producer.poll(Duration::from_millis(1));
+            self.producer.poll(Duration::ZERO);
+            std::thread::sleep(DELIVERY_STEP);
         }
         self.producer.context().check()?;
         self.retried("commit", || self.producer.commit_transaction(self.deadline))
