@@ -132,14 +132,15 @@ fn synthea_is_read_whole() {
         let mut all = Vec::new();
         resources(&json, &mut all);
         let mut facts = Vec::new();
-        let unread = decode(Format::Fhir, bytes, &mut facts).unwrap_or_else(|reject| panic!("{name}: {reject:?}"));
+        let unread = decode(Format::Fhir, &Rules::default(), bytes, &mut facts)
+            .unwrap_or_else(|reject| panic!("{name}: {reject:?}"));
         assert_eq!(by_kind(&facts), expected_by_kind(&all), "{name}");
 
         let mut rest: BTreeMap<&str, u32> = BTreeMap::new();
         for resource in all.iter().filter(|resource| expected(resource) == 0) {
             *rest.entry(resource["resourceType"].as_str().unwrap()).or_default() += 1;
         }
-        assert_eq!(unread.resources, rest.into_iter().collect::<Vec<_>>(), "{name}");
+        assert_eq!(unread.unread, rest.into_iter().collect::<Vec<_>>(), "{name}");
         for (kind, count) in by_kind(&facts) {
             *total.entry(kind).or_insert(0) += count;
         }
@@ -159,7 +160,7 @@ fn synthea_facts_say_what_the_json_says() {
         resources(&json, &mut all);
         let patient = all.iter().find(|r| r["resourceType"] == "Patient").unwrap()["id"].as_str().unwrap();
         let mut facts = Vec::new();
-        decode(Format::Fhir, bytes, &mut facts).unwrap();
+        decode(Format::Fhir, &Rules::default(), bytes, &mut facts).unwrap();
         assert!(facts.iter().all(|fact| fact.patient == patient && fact.assigner.is_none()), "{name}");
 
         let mut next = facts.iter();
@@ -169,7 +170,7 @@ fn synthea_facts_say_what_the_json_says() {
             // A resource alone says the same as in its Bundle, about the same patient.
             let alone = resource.to_string();
             let mut single = Vec::new();
-            decode(Format::Fhir, alone.as_bytes(), &mut single).unwrap();
+            decode(Format::Fhir, &Rules::default(), alone.as_bytes(), &mut single).unwrap();
             assert!(single.iter().eq(of_it.iter().copied()), "{name} {kind}");
 
             let code = match kind {
@@ -221,11 +222,11 @@ fn official_examples_are_read_or_rejected_for_a_known_reason() {
         let mut all = Vec::new();
         resources(&json, &mut all);
         let mut facts = Vec::new();
-        match decode(Format::Fhir, bytes, &mut facts) {
+        match decode(Format::Fhir, &Rules::default(), bytes, &mut facts) {
             Ok(unread) => {
                 assert_eq!(by_kind(&facts), expected_by_kind(&all), "{name}");
                 let silent = all.iter().filter(|resource| expected(resource) == 0).count();
-                let counted: u32 = unread.resources.iter().map(|(_, count)| count).sum();
+                let counted: u32 = unread.unread.iter().map(|(_, count)| count).sum();
                 assert!(counted as usize >= silent, "{name}");
             }
             Err(reject) => {
@@ -246,7 +247,7 @@ fn a_cut_bundle_is_a_reject() {
         let end = bytes.iter().rposition(|byte| *byte == b'}').unwrap();
         for cut in (1..end).step_by(if bytes.len() > 20_000 { 997 } else { 7 }) {
             let mut facts = Vec::new();
-            let read = decode(Format::Fhir, &bytes[..cut], &mut facts);
+            let read = decode(Format::Fhir, &Rules::default(), &bytes[..cut], &mut facts);
             assert!(read.is_err() && facts.is_empty(), "{name} cut at {cut}");
         }
     }

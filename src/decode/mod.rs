@@ -124,10 +124,60 @@ impl Reject {
 }
 
 /// What a record held beside the facts.
-#[derive(Clone, PartialEq, Eq, Default, Debug)]
-pub struct Unread {
-    /// FHIR resource types (from the closed list of R4, others as `other`) that are not read, with their number.
-    pub resources: Vec<(&'static str, u32)>,
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Notes<'a> {
+    /// What is not read, with its number: FHIR resource types and HL7 segments, from a closed list (others as `other`).
+    pub unread: Vec<(&'static str, u32)>,
+    /// What was read although it is not as its standard says, from a closed list, with its number.
+    pub lenient: Vec<(&'static str, u32)>,
+    /// What it says of who is who.
+    pub links: Vec<Link<'a>>,
+}
+
+/// A statement of a record about two identifiers of patients.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Link<'a> {
+    /// What is said of them.
+    pub kind: LinkKind,
+    /// The one that stays in use.
+    pub kept: Identifier<'a>,
+    /// The other one.
+    pub other: Identifier<'a>,
+    /// When it became known; `None`: when the record reached Kafka.
+    pub recorded: Option<Micros>,
+}
+
+/// What a [`Link`] says.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum LinkKind {
+    /// Both are identifiers of one patient (HL7 v2 PID-3 repeats, FHIR `Patient.identifier`).
+    Same,
+    /// What is known under `other` belongs to `kept` (ADT A40, FHIR `Patient.link` `replaced-by`).
+    Merge,
+    /// A merge of the two was wrong and is undone (ADT A37 and its kin).
+    Unmerge,
+}
+
+/// An identifier of a patient as its source states it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identifier<'a> {
+    /// Who gave it; `None`: the topic's default assigner.
+    pub assigner: Option<Cow<'a, str>>,
+    /// The identifier.
+    pub patient: Cow<'a, str>,
+}
+
+/// What a site says of its records.
+#[derive(Copy, Clone, Debug)]
+pub struct Rules {
+    /// Zone of the times that name no offset, where their format allows that (HL7 v2).
+    pub zone: chrono_tz::Tz,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Rules { zone: chrono_tz::UTC }
+    }
 }
 
 /// Codes of the system's own rows. From outside they would forge an identity or a clock.
@@ -137,11 +187,16 @@ const OWN: [&str; 3] = [events::TICK, events::TOKEN, events::PREDICTION];
 ///
 /// # Errors
 /// A [`Reject`] that says why the record is a dead letter.
-pub fn decode<'a>(format: Format, bytes: &'a [u8], facts: &mut Vec<Fact<'a>>) -> Result<Unread, Reject> {
+pub fn decode<'a>(
+    format: Format,
+    _rules: &Rules,
+    bytes: &'a [u8],
+    facts: &mut Vec<Fact<'a>>,
+) -> Result<Notes<'a>, Reject> {
     let before = facts.len();
     let read = match format {
         _ if bytes.iter().all(u8::is_ascii_whitespace) => Err(Reject::new(Reason::Empty, "the record is empty")),
-        Format::Flat => flat::decode(bytes, facts).map(|()| Unread::default()),
+        Format::Flat => flat::decode(bytes, facts).map(|()| Notes::default()),
         Format::Fhir => fhir::decode(bytes, facts),
         Format::Hl7v2 => Err(Reject::new(
             Reason::Unsupported,

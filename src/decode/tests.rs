@@ -12,7 +12,7 @@ const CANARY: &str = "CANARY-77310";
 
 fn reason(format: Format, bytes: &[u8]) -> Reason {
     let mut facts = Vec::new();
-    let reject = decode(format, bytes, &mut facts).unwrap_err();
+    let reject = decode(format, &Rules::default(), bytes, &mut facts).unwrap_err();
     assert!(facts.is_empty());
     assert!(reject.detail.len() < 200 && !reject.detail.is_empty(), "{}", reject.detail);
     reject.reason
@@ -102,7 +102,7 @@ fn replace(json: &mut Json, at: &mut usize, with: &Json) {
 /// A reject of this record tells none of its values, and leaves `facts` as they were.
 fn tells_nothing(format: Format, text: &str) -> Result<(), TestCaseError> {
     let mut facts = Vec::new();
-    if let Err(reject) = decode(format, text.as_bytes(), &mut facts) {
+    if let Err(reject) = decode(format, &Rules::default(), text.as_bytes(), &mut facts) {
         prop_assert!(!reject.detail.contains("CANARY") && !reject.detail.contains("77310"), "{}", reject.detail);
         prop_assert!(facts.is_empty());
     }
@@ -113,9 +113,9 @@ fn tells_nothing(format: Format, text: &str) -> Result<(), TestCaseError> {
 fn the_records_of_these_tests_are_valid() {
     let mut facts = Vec::new();
     let (flat, fhir) = (flat_record().to_string(), bundle().to_string());
-    decode(Format::Flat, flat.as_bytes(), &mut facts).unwrap();
-    let unread = decode(Format::Fhir, fhir.as_bytes(), &mut facts).unwrap();
-    assert_eq!(unread.resources, [("Claim", 1), ("Observation", 1)]);
+    decode(Format::Flat, &Rules::default(), flat.as_bytes(), &mut facts).unwrap();
+    let unread = decode(Format::Fhir, &Rules::default(), fhir.as_bytes(), &mut facts).unwrap();
+    assert_eq!(unread.unread, [("Claim", 1), ("Observation", 1)]);
     assert_eq!(facts.len(), 1 + 3 + 2 + 9 + 6 + 2);
     assert!(facts.iter().all(|fact| fact.patient == CANARY));
 }
@@ -160,7 +160,7 @@ fn own_codes_cannot_be_forged() {
     for (code, system) in
         [("TICKS", None), ("TICK", Some("http://loinc.org")), ("TOKEN", None), ("TOKEN", Some("PATIENT//"))]
     {
-        assert!(decode(Format::Flat, flat(code, json!(system)).as_bytes(), &mut Vec::new()).is_ok());
+        assert!(decode(Format::Flat, &Rules::default(), flat(code, json!(system)).as_bytes(), &mut Vec::new()).is_ok());
     }
     let mut record = bundle();
     record["entry"][2]["resource"]["code"] = json!({"coding": [{"system": "PATIENT", "code": "TOKEN"}]});
@@ -230,8 +230,8 @@ fn ten_megabytes_of_brackets_in_a_small_stack() {
         // What is not read may be nested as it likes.
         let (flat, fhir) = (flat("extra", &nested), fhir("extension", &nested));
         let mut facts = Vec::new();
-        decode(Format::Flat, flat.as_bytes(), &mut facts).unwrap();
-        decode(Format::Fhir, fhir.as_bytes(), &mut facts).unwrap();
+        decode(Format::Flat, &Rules::default(), flat.as_bytes(), &mut facts).unwrap();
+        decode(Format::Fhir, &Rules::default(), fhir.as_bytes(), &mut facts).unwrap();
         assert_eq!(facts.len(), 1);
     };
     std::thread::Builder::new().stack_size(256 << 10).spawn(tests).unwrap().join().unwrap();
@@ -252,7 +252,7 @@ fn a_hostile_bundle_takes_time_in_proportion() {
     );
     let mut facts = Vec::new();
     let start = std::time::Instant::now();
-    decode(Format::Fhir, report.as_bytes(), &mut facts).unwrap();
+    decode(Format::Fhir, &Rules::default(), report.as_bytes(), &mut facts).unwrap();
     assert_eq!(facts.len(), 50_001);
     assert!(facts.iter().all(|fact| fact.assigner.as_deref() == Some("s") && fact.patient == "v"));
     assert_eq!(facts[1].id.as_deref(), Some("DiagnosticReport/r/Observation/0"));
@@ -291,7 +291,7 @@ proptest! {
     fn any_bytes(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
         for format in JSON_FORMATS {
             let mut facts = Vec::new();
-            let read = decode(format, &bytes, &mut facts);
+            let read = decode(format, &Rules::default(), &bytes, &mut facts);
             prop_assert!(read.is_ok() || facts.is_empty());
         }
     }
@@ -300,7 +300,7 @@ proptest! {
     fn any_text_of_json_signs(text in r#"([\[\]{}:,"\\]|\\u[dD][89a-f]00|null|-?[0-9]|e|"patient"|"time"|"resourceType"|"Bundle"|"entry"| ){0,60}"#) {
         for format in JSON_FORMATS {
             let mut facts = Vec::new();
-            let read = decode(format, text.as_bytes(), &mut facts);
+            let read = decode(format, &Rules::default(), text.as_bytes(), &mut facts);
             prop_assert!(read.is_ok() || facts.is_empty());
         }
     }
@@ -313,7 +313,7 @@ proptest! {
             let end = (start + length).min(bytes.len());
             bytes.splice(start..end, with.iter().copied());
             let mut facts = Vec::new();
-            if let Err(reject) = decode(format, &bytes, &mut facts) {
+            if let Err(reject) = decode(format, &Rules::default(), &bytes, &mut facts) {
                 prop_assert!(facts.is_empty());
                 prop_assert!(!reject.detail.contains("CANARY"), "{}", reject.detail);
             }

@@ -66,7 +66,7 @@ pub struct Normalized {
     pub events: RecordBatch,
     /// What became of each record, in their order.
     pub outcomes: Vec<Outcome>,
-    /// FHIR resources by type that were passed over, as [`crate::decode::Unread`] counts them.
+    /// FHIR resources by type that were passed over, as [`crate::decode::Notes`] counts them.
     pub unread: BTreeMap<&'static str, u64>,
     /// Events by concept that lost it because their value is not plausible.
     pub implausible: BTreeMap<String, u64>,

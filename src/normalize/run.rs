@@ -165,14 +165,14 @@ impl Normalizer {
                 let detail = format!("the record is longer than limits.record_bytes = {}", self.record_bytes);
                 Err(Reject::new(Reason::TooLarge, detail))
             } else {
-                decode::decode(record.format, record.bytes, &mut decoded.facts)
+                decode::decode(record.format, &decode::Rules::default(), record.bytes, &mut decoded.facts)
             };
             if decoded.facts[start..].iter().any(is_reserved) {
                 read = Err(Reject::new(Reason::Field, "the code is one that only auscult itself writes"));
             }
             endings.push(match read {
                 Ok(unread) => {
-                    for (kind, count) in unread.resources {
+                    for (kind, count) in unread.unread {
                         *decoded.unread.entry(kind).or_default() += u64::from(count);
                     }
                     None

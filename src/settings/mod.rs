@@ -5,6 +5,7 @@
 //! through it as text, and the stages that understand them validate them.
 
 mod files;
+mod format;
 mod problem;
 mod raw;
 mod secret;
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use files::{SiteFiles, TextFile};
+pub use format::Format;
 pub use problem::Problem;
 pub use secret::Secret;
 pub use span::parse_span;
@@ -100,29 +102,6 @@ pub struct RawTopic {
     pub format: Format,
     /// Assigner of identifiers that name none.
     pub assigner: String,
-}
-
-/// What raw records are.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Flat JSON, one event a record.
-    Flat,
-    /// FHIR R4 JSON, a Bundle or a resource a record.
-    Fhir,
-    /// HL7 v2 ER7, one message a record.
-    Hl7v2,
-}
-
-impl Format {
-    /// The word of the settings, of `--format` and of the dead letter's header.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Format::Flat => "flat",
-            Format::Fhir => "fhir",
-            Format::Hl7v2 => "hl7v2",
-        }
-    }
 }
 
 /// Where the secret of the pseudonyms comes from.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::decode::Value as Found;
-use crate::decode::{self, Fact, Unread};
+use crate::decode::{self, Fact, Notes};
 use crate::events::{HOUR, Op};
 
 fn hospital(seed: u64, patients: usize, hours: u32) -> Hospital {
@@ -18,8 +18,8 @@ fn written(hospital: Hospital, format: Format) -> Vec<Line> {
 /// The facts of a line, owned, after checking that it is read whole.
 fn facts(line: &Line, format: Format) -> Vec<Fact<'_>> {
     let mut facts = Vec::new();
-    let unread = decode::decode(format, &line.bytes, &mut facts).unwrap();
-    assert_eq!(unread, Unread::default());
+    let unread = decode::decode(format, &decode::Rules::default(), &line.bytes, &mut facts).unwrap();
+    assert_eq!(unread, Notes::default());
     facts
 }
 

@@ -33,7 +33,7 @@ use resource::{Index, Resource};
 
 use super::json;
 use super::time::Stamp;
-use super::{Fact, Reject, Unread};
+use super::{Fact, Notes, Reject};
 use crate::events::Op;
 
 /// Where the facts go, and the count of what gave none.
@@ -53,12 +53,12 @@ impl Sink<'_, '_> {
 ///
 /// # Errors
 /// `syntax` or `shape` if it is no resource; `field`, `time` or `patient` by what a resource lacks.
-pub(super) fn decode<'a>(bytes: &'a [u8], facts: &mut Vec<Fact<'a>>) -> Result<Unread, Reject> {
+pub(super) fn decode<'a>(bytes: &'a [u8], facts: &mut Vec<Fact<'a>>) -> Result<Notes<'a>, Reject> {
     let element = Element::parse(json::text(bytes)?, "resource")?;
     let mut sink = Sink { facts, skipped: BTreeMap::new() };
     let root = Resource::of(element, None)?;
     resource(&root, &Index::default(), 0, &mut sink)?;
-    Ok(Unread { resources: sink.skipped.into_iter().collect() })
+    Ok(Notes { unread: sink.skipped.into_iter().collect(), ..Notes::default() })
 }
 
 /// Whether resources of that type become facts.

@@ -2,7 +2,7 @@ use std::borrow::Cow;
 
 use serde_json::{Value as Json, json};
 
-use super::super::{Reason, Value, decode as decode_any};
+use super::super::{Reason, Rules, Value, decode as decode_any};
 use super::*;
 use crate::events::{DAY, HOUR, Micros};
 use crate::settings::Format;
@@ -11,10 +11,10 @@ use crate::settings::Format;
 const NEW_YEAR: Micros = 1_767_225_600_000_000;
 
 /// Facts and count of a record; it lives as long as the test.
-fn try_read(record: &Json) -> Result<(Vec<Fact<'static>>, Unread), Reject> {
+fn try_read(record: &Json) -> Result<(Vec<Fact<'static>>, Notes<'static>), Reject> {
     let text: &'static str = Box::leak(record.to_string().into_boxed_str());
     let mut facts = Vec::new();
-    let unread = decode_any(Format::Fhir, text.as_bytes(), &mut facts)?;
+    let unread = decode_any(Format::Fhir, &Rules::default(), text.as_bytes(), &mut facts)?;
     Ok((facts, unread))
 }
 
@@ -32,7 +32,7 @@ fn fact(record: &Json) -> Fact<'static> {
 fn skipped(record: &Json) -> Vec<(&'static str, u32)> {
     let (facts, unread) = try_read(record).unwrap();
     assert!(facts.is_empty(), "{facts:?}");
-    unread.resources
+    unread.unread
 }
 
 fn reject(record: &Json) -> (Reason, String) {
@@ -98,9 +98,9 @@ fn a_patient_without_facts_is_counted_and_no_death_is_invented() {
     assert_eq!(skipped(&patient(json!({}))), [("Patient", 1)]);
     assert_eq!(skipped(&patient(json!({"deceasedBoolean": true}))), [("Patient", 1)]);
     let (facts, unread) = try_read(&patient(json!({"deceasedBoolean": true, "gender": "male"}))).unwrap();
-    assert_eq!((facts.len(), unread.resources), (1, vec![("Patient", 1)]));
+    assert_eq!((facts.len(), unread.unread), (1, vec![("Patient", 1)]));
     let (facts, unread) = try_read(&patient(json!({"deceasedBoolean": false, "gender": "male"}))).unwrap();
-    assert_eq!((facts.len(), unread.resources), (1, vec![]));
+    assert_eq!((facts.len(), unread.unread), (1, vec![]));
     assert_eq!(reject(&patient(json!({"gender": "M"}))).0, Reason::Field);
     assert_eq!(reject(&json!({"resourceType": "Patient", "gender": "male"})).0, Reason::Patient);
 }
@@ -200,7 +200,7 @@ fn every_value_of_an_observation() {
         assert_eq!((&read.value, read.unit.as_deref()), (&found, unit), "{name} {value}");
     }
     let (all, unread) = try_read(&observation(json!({"valueSampledData": {"data": "1 2 3"}}))).unwrap();
-    assert_eq!((&all[0].value, unread.resources), (&text("SampledData"), vec![("Observation", 1)]));
+    assert_eq!((&all[0].value, unread.unread), (&text("SampledData"), vec![("Observation", 1)]));
 }
 
 #[test]
@@ -600,7 +600,7 @@ fn a_bundle_is_read_whole_or_not() {
     let other = json!({"resourceType": "Device"});
     let odd = json!({"resourceType": "Nonsense"});
     let (all, unread) = try_read(&bundle(json!([{"resource": good}, {"request": {"method": "GET"}}, {"resource": other}, {"resource": odd}, {"resource": other}, null]))).unwrap();
-    assert_eq!((all.len(), unread.resources), (1, vec![("Device", 2), ("other", 1)]));
+    assert_eq!((all.len(), unread.unread), (1, vec![("Device", 2), ("other", 1)]));
     let nobody = observation(json!({"valueInteger": 1, "subject": null}));
     let expected = (Reason::Patient, "entry 1: Observation.subject names no patient".to_owned());
     assert_eq!(reject(&bundle(json!([{"resource": good}, {"resource": nobody}]))), expected);
@@ -611,7 +611,7 @@ fn a_bundle_is_read_whole_or_not() {
     assert_eq!(reject(&bundle(json!([1]))).0, Reason::Field);
     assert_eq!(reject(&bundle(json!([{"resource": 1}]))).1, "entry 0: Bundle.entry.resource must be an object");
     assert_eq!(reject(&bundle(json!({}))).1, "Bundle.entry must be an array");
-    assert_eq!(try_read(&bundle(json!([]))), Ok((vec![], Unread::default())));
+    assert_eq!(try_read(&bundle(json!([]))), Ok((vec![], Notes::default())));
 }
 
 #[test]
@@ -646,7 +646,7 @@ fn contained_results_are_read() {
     let (all, unread) = try_read(&report).unwrap();
     let ids: Vec<_> = all.iter().map(|f| f.id.as_deref().unwrap()).collect();
     assert_eq!(ids, ["DiagnosticReport/d", "DiagnosticReport/d/Observation/r1"]);
-    assert_eq!(unread.resources, [("Specimen", 1)]);
+    assert_eq!(unread.unread, [("Specimen", 1)]);
 }
 
 #[test]
