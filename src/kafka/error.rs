@@ -61,6 +61,12 @@ pub enum KafkaError {
         /// End of the log.
         high: i64,
     },
+    /// The group took this process for dead and has no generation for it.
+    #[error("the consumer group has no generation for this member; it joins anew")]
+    NoGroup,
+    /// The messages of a transaction could not be made.
+    #[error("the messages of a transaction cannot be made: {0}")]
+    Fill(Box<dyn std::error::Error + Send + Sync>),
     /// Consuming failed for good.
     #[error("reading from kafka failed: {0}")]
     Consume(rdkafka::error::KafkaError),

@@ -163,9 +163,9 @@ impl Source {
         self.queued.bytes()
     }
 
-    /// The group's generation, which fences a transaction's offsets.
-    pub fn group(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.group_metadata()
+    /// This member of the group, for the thread that commits.
+    pub fn member(&self) -> Member {
+        Member { consumer: Arc::clone(&self.consumer) }
     }
 
     /// First offset and end of a partition.
@@ -176,6 +176,25 @@ impl Source {
         self.consumer
             .fetch_watermarks(&partition.topic, partition.number, deadline)
             .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })
+    }
+}
+
+/// A member of a consumer group, as the transactions that commit its offsets know it.
+#[derive(Clone)]
+pub struct Member {
+    consumer: Arc<BaseConsumer<Rebalances>>,
+}
+
+impl std::fmt::Debug for Member {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Member").finish_non_exhaustive()
+    }
+}
+
+impl Member {
+    /// The group's generation at this moment, which fences a transaction's offsets; `None` before the first.
+    pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
+        self.consumer.group_metadata()
     }
 }
 

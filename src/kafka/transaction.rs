@@ -103,6 +103,7 @@ impl Outbox {
 /// The transactional producer of a role.
 pub struct Transactions {
     producer: BaseProducer<Deliveries>,
+    role: &'static str,
     topics: Vec<String>,
     deadline: Duration,
 }
@@ -129,7 +130,17 @@ impl Transactions {
             deadline,
             cause,
         })?;
-        Ok(Transactions { producer, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })
+        Ok(Transactions { producer, role, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })
+    }
+
+    /// The role that publishes.
+    pub(super) fn role(&self) -> &'static str {
+        self.role
+    }
+
+    /// How long each step may take.
+    pub(super) fn deadline(&self) -> Duration {
+        self.deadline
     }
 
     /// Publishes `outbox` and commits `offsets` for `group`, all or nothing.

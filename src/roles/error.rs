@@ -41,9 +41,6 @@ pub enum RoleError {
     /// The site.
     #[error("{0}")]
     Site(Problem),
-    /// The group took this process for dead and has no generation for it.
-    #[error("the consumer group has no generation for this member; it joins anew")]
-    NoGroup,
     /// A message of the log of record cannot be read.
     #[error(
         "{topic}-{partition} offset {offset} is no event batch ({cause}); it was not written by auscult, or by a newer version"

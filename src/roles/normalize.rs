@@ -4,21 +4,24 @@
 //! transaction a batch holds the events, the dead letters, the ticks and the offsets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arrow::array::RecordBatch;
 use chrono::{DateTime, SecondsFormat};
 
 use super::lag::Lag;
 use super::route::{by_owner, encode_bounded, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
-use crate::events::{self, Micros};
+use crate::events::{EventsBuilder, EventsError, Micros, SCHEMA_VERSION};
 use crate::kafka::{
-    Block, NextOffset, Outbox, Partition, Source, SourceEvent, SourceSettings, Transactions, raw_partitions,
+    Block, Fill, KafkaError, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings,
+    Transactions, raw_partitions,
 };
 use crate::normalize::{Normalized, Normalizer, Outcome, Record};
 use crate::settings::{Clock, RawTopic};
-use crate::telemetry::Beat;
+use crate::telemetry::{Beat, Metrics};
 
 /// Indices into the topics of the role's producer.
 const EVENTS: usize = 0;
@@ -27,12 +30,17 @@ const DEAD_LETTER: usize = 1;
 /// Runs the role until the process stops.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let mut role = Normalize::open(context)?;
+    let waits = context.metrics.source_wait_seconds.with_label_values(&["normalize"]);
     beat.ready(true);
     while !context.stop.is_stopped() {
         beat.beat();
         role.lag.measure(&role.source, &context.metrics, context.site.settings.kafka.deadline, role.ticks.owned())?;
+        let asked = Instant::now();
         match role.source.next(Duration::from_millis(100))? {
-            Some(SourceEvent::Block(block)) => role.batch(&block)?,
+            Some(SourceEvent::Block(block)) => {
+                waits.observe(asked.elapsed().as_secs_f64());
+                role.batch(&block)?;
+            }
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 let now = Instant::now();
                 let mut starts = Vec::with_capacity(assigned.len());
@@ -49,24 +57,24 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                     role.ticks.disown(partition);
                     context.metrics.forget_partition(&partition.topic, partition.number);
                 }
+                role.publisher.settle()?;
                 let _ = reply.send(());
             }
             Some(SourceEvent::Failed(error)) => return Err(error.into()),
             None => role.quiet()?,
         }
     }
-    Ok(())
+    Ok(role.publisher.settle()?)
 }
 
 struct Normalize<'c> {
     context: &'c Context,
     normalizer: Normalizer,
+    // Before the source: what is under way is committed while the member is still in its group.
+    publisher: Publisher,
     source: Source,
-    transactions: Transactions,
     ticks: Ticks,
     lag: Lag,
-    outbox: Outbox,
-    encoded: Vec<Vec<u8>>,
 }
 
 impl<'c> Normalize<'c> {
@@ -80,19 +88,17 @@ impl<'c> Normalize<'c> {
             instance: settings.instance.clone(),
             topics: settings.topics.raw.iter().map(|raw| raw.topic.clone()).collect(),
         })?;
-        let first = |problems: Vec<_>| problems.into_iter().next().map_or(RoleError::NoGroup, RoleError::Site);
+        let first = |problems: Vec<_>| problems.into_iter().next().map_or(KafkaError::NoGroup.into(), RoleError::Site);
         let normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
         let transactions =
             Transactions::open(settings, "normalize", &[&settings.topics.events, &settings.topics.dead_letter])?;
         Ok(Normalize {
             context,
             normalizer,
+            publisher: Publisher::start(transactions, source.member(), context.metrics.clone())?,
             source,
-            transactions,
             ticks: Ticks::new(settings.time, raw_partitions(settings)?),
             lag: Lag::default(),
-            outbox: Outbox::default(),
-            encoded: Vec::new(),
         })
     }
 
@@ -100,19 +106,20 @@ impl<'c> Normalize<'c> {
     fn batch(&mut self, block: &Block) -> Result<(), RoleError> {
         let metrics = &self.context.metrics;
         let raw: Vec<Option<&RawTopic>> = block.partitions().iter().map(|p| raw_topic(self.context, p)).collect();
+        let starts: Vec<Option<NextOffset>> = block.partitions().iter().map(|p| self.ticks.next(p)).collect();
+        let mut ends: Vec<Option<NextOffset>> = vec![None; starts.len()];
         let mut records = Vec::with_capacity(block.len());
-        let mut places = Vec::with_capacity(block.len());
-        let mut next: BTreeMap<usize, NextOffset> = BTreeMap::new();
+        let mut counts = vec![0; starts.len()];
         let mut earliest = i64::MAX;
         for record in block.iter() {
             // Records of a partition that was taken away meanwhile belong to its new owner.
-            let (Some(raw), Some(from)) = (raw[record.index], self.ticks.next(record.partition)) else { continue };
-            if record.offset < from.0.max(next.get(&record.index).map_or(0, |n| n.0)) {
+            let (Some(raw), Some(start)) = (raw[record.index], starts[record.index]) else { continue };
+            if record.offset < ends[record.index].unwrap_or(start).0 {
                 continue;
             }
-            next.insert(record.index, NextOffset(record.offset + 1));
+            ends[record.index] = Some(NextOffset(record.offset + 1));
             earliest = earliest.min(record.timestamp_ms);
-            places.push(record.index);
+            counts[record.index] += 1;
             records.push(Record {
                 topic: &record.partition.topic,
                 partition: record.partition.number,
@@ -131,8 +138,8 @@ impl<'c> Normalize<'c> {
         timer.observe_duration();
 
         let now = Instant::now();
-        for (&index, &next) in &next {
-            let partition = &block.partitions()[index];
+        let read = || block.partitions().iter().zip(&ends).filter_map(|(partition, end)| Some((partition, (*end)?)));
+        for (partition, next) in read() {
             let recorded = normalized.watermark(&partition.topic, partition.number);
             // A record that claims to be known only in the future must not carry the clock there.
             let recorded = match self.context.site.settings.time.clock {
@@ -141,13 +148,15 @@ impl<'c> Normalize<'c> {
             };
             self.ticks.read(partition, next, recorded, now);
         }
-        self.outbox.clear();
-        let mut topics: BTreeMap<usize, u64> = BTreeMap::new();
-        for ((outcome, record), &place) in normalized.outcomes.iter().zip(&records).zip(&places) {
-            *topics.entry(place).or_default() += 1;
+        let mut outbox = self.publisher.outbox();
+        let mut tally = Tally::default();
+        for (partition, count) in block.partitions().iter().zip(counts) {
+            *tally.raw.entry(partition.topic.clone()).or_default() += count;
+        }
+        for (outcome, record) in normalized.outcomes.iter().zip(&records) {
             if let Outcome::Dead(reject) = outcome {
                 let raw_format = record.format.as_str();
-                self.outbox.push(DEAD_LETTER, &[], record.bytes).with_headers(vec![
+                outbox.push(DEAD_LETTER, &[], record.bytes).with_headers(vec![
                     ("reason", reject.reason.as_str().to_owned()),
                     ("detail", reject.detail.clone()),
                     ("topic", record.topic.to_owned()),
@@ -158,13 +167,11 @@ impl<'c> Normalize<'c> {
                 ]);
             }
         }
-        let offsets: Vec<(Partition, NextOffset)> =
-            next.iter().map(|(&index, &next)| (block.partitions()[index].clone(), next)).collect();
-        self.publish(Some(&normalized), earliest, &offsets)?;
-        for (place, count) in topics {
-            metrics.raw_messages.with_label_values(&[&block.partitions()[place].topic]).inc_by(count);
-        }
-        self.count(&normalized);
+        let offsets: Vec<(Partition, NextOffset)> = read().map(|(partition, next)| (partition.clone(), next)).collect();
+        let events = normalized.events.clone();
+        tally.add(normalized);
+        self.publish(outbox, Some(events), tally, earliest, offsets)?;
+        self.show();
         Ok(())
     }
 
@@ -182,8 +189,8 @@ impl<'c> Normalize<'c> {
             self.ticks.end(&partition, end, wall, Instant::now());
         }
         if self.ticks.due()?.is_some() {
-            self.outbox.clear();
-            self.publish(None, wall_now() / 1000, &[])?;
+            let outbox = self.publisher.outbox();
+            self.publish(outbox, None, Tally::default(), wall_now() / 1000, Vec::new())?;
         }
         Ok(())
     }
@@ -191,57 +198,29 @@ impl<'c> Normalize<'c> {
     /// Events and ticks into the outbox, then all of it with the offsets into one transaction.
     fn publish(
         &mut self,
-        normalized: Option<&Normalized>,
+        outbox: Outbox,
+        events: Option<RecordBatch>,
+        tally: Tally,
         timestamp_ms: i64,
-        offsets: &[(Partition, NextOffset)],
+        offsets: Vec<(Partition, NextOffset)>,
     ) -> Result<(), RoleError> {
-        let settings = &self.context.site.settings;
-        let metrics = &self.context.metrics;
-        let timer = metrics.transaction_seconds.with_label_values(&["normalize"]).start_timer();
         let ticks = self.ticks.due()?;
-        let partitions = settings.topics.partitions;
-        let rows = match normalized {
-            Some(normalized) => by_owner(&normalized.events, partitions)?,
-            None => vec![events::EventsBuilder::new().finish()?; partitions as usize],
+        let route = Route {
+            partitions: self.context.site.settings.topics.partitions,
+            message_bytes: self.context.site.settings.limits.batch_bytes,
+            timestamp_ms,
         };
-        for (partition, rows) in rows.into_iter().enumerate() {
-            self.encoded.clear();
-            let rows = followed_by(rows, ticks.as_ref())?;
-            encode_bounded(&rows, settings.limits.batch_bytes, &mut self.encoded)?;
-            for message in &self.encoded {
-                self.outbox
-                    .push(EVENTS, &[], message)
-                    .to_partition(partition as i32)
-                    .at(timestamp_ms)
-                    .with_headers(vec![("auscult-schema", events::SCHEMA_VERSION.to_owned())]);
-            }
-        }
-        let group = self.source.group().ok_or(RoleError::NoGroup)?;
-        self.transactions.publish(&self.outbox, offsets, &group)?;
+        let fill: Fill = Box::new(move |outbox| Ok(route.fill(events.as_ref(), ticks.as_ref(), outbox)?));
+        let metrics = self.context.metrics.clone();
+        let committed = Box::new(move || tally.count(&metrics));
+        self.publisher.publish(Parcel { outbox, fill, offsets, committed })?;
         self.ticks.told();
-        timer.observe_duration();
-        metrics.transactions.with_label_values(&["normalize", "committed"]).inc();
         Ok(())
     }
 
-    /// Counts what a committed batch held (invariant 1 can be read off these).
-    fn count(&self, normalized: &Normalized) {
+    /// Sets the gauges.
+    fn show(&self) {
         let metrics = &self.context.metrics;
-        metrics.events.inc_by(normalized.events.num_rows() as u64);
-        for outcome in &normalized.outcomes {
-            match outcome {
-                Outcome::Accepted { .. } => metrics.accepted.inc(),
-                Outcome::Dead(reject) => metrics.dead_letters.with_label_values(&[reject.reason.as_str()]).inc(),
-                Outcome::Dropped(reason) => metrics.dropped.with_label_values(&[reason.as_str()]).inc(),
-            }
-        }
-        for (kind, count) in &normalized.unread {
-            metrics.unread_resources.with_label_values(&[kind]).inc_by(*count);
-        }
-        for (concept, count) in &normalized.implausible {
-            metrics.implausible.with_label_values(&[concept]).inc_by(*count);
-        }
-        metrics.unmapped_events.inc_by(normalized.unmapped);
         for (partition, watermark) in self.ticks.watermarks() {
             metrics
                 .watermark_seconds
@@ -249,6 +228,91 @@ impl<'c> Normalize<'c> {
                 .set(watermark as f64 / 1e6);
         }
         metrics.queue_bytes.set(self.source.queued_bytes() as i64);
+    }
+}
+
+/// How events become messages of the log.
+#[derive(Copy, Clone, Debug)]
+struct Route {
+    partitions: u32,
+    message_bytes: usize,
+    timestamp_ms: i64,
+}
+
+impl Route {
+    /// Events to the partitions of their subjects, ticks behind them to every partition.
+    fn fill(
+        self,
+        events: Option<&RecordBatch>,
+        ticks: Option<&RecordBatch>,
+        outbox: &mut Outbox,
+    ) -> Result<(), EventsError> {
+        let rows = match events {
+            Some(events) => by_owner(events, self.partitions)?,
+            None => vec![EventsBuilder::new().finish()?; self.partitions as usize],
+        };
+        let mut encoded = Vec::new();
+        for (partition, rows) in rows.into_iter().enumerate() {
+            encode_bounded(&followed_by(rows, ticks)?, self.message_bytes, &mut encoded)?;
+            for message in encoded.drain(..) {
+                outbox
+                    .push(EVENTS, &[], &message)
+                    .to_partition(partition as i32)
+                    .at(self.timestamp_ms)
+                    .with_headers(vec![("auscult-schema", SCHEMA_VERSION.to_owned())]);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a batch held; counted once it is committed (invariant 1 can be read off these).
+#[derive(Default, Debug)]
+struct Tally {
+    raw: BTreeMap<Arc<str>, u64>,
+    events: u64,
+    accepted: u64,
+    dead: BTreeMap<&'static str, u64>,
+    dropped: BTreeMap<&'static str, u64>,
+    unread: BTreeMap<&'static str, u64>,
+    implausible: BTreeMap<String, u64>,
+    unmapped: u64,
+}
+
+impl Tally {
+    fn add(&mut self, normalized: Normalized) {
+        self.events += normalized.events.num_rows() as u64;
+        for outcome in &normalized.outcomes {
+            match outcome {
+                Outcome::Accepted { .. } => self.accepted += 1,
+                Outcome::Dead(reject) => *self.dead.entry(reject.reason.as_str()).or_default() += 1,
+                Outcome::Dropped(reason) => *self.dropped.entry(reason.as_str()).or_default() += 1,
+            }
+        }
+        self.unread = normalized.unread;
+        self.implausible = normalized.implausible;
+        self.unmapped += normalized.unmapped;
+    }
+
+    fn count(&self, metrics: &Metrics) {
+        for (topic, count) in &self.raw {
+            metrics.raw_messages.with_label_values(&[&**topic]).inc_by(*count);
+        }
+        metrics.events.inc_by(self.events);
+        metrics.accepted.inc_by(self.accepted);
+        for (reason, count) in &self.dead {
+            metrics.dead_letters.with_label_values(&[reason]).inc_by(*count);
+        }
+        for (reason, count) in &self.dropped {
+            metrics.dropped.with_label_values(&[reason]).inc_by(*count);
+        }
+        for (kind, count) in &self.unread {
+            metrics.unread_resources.with_label_values(&[kind]).inc_by(*count);
+        }
+        for (concept, count) in &self.implausible {
+            metrics.implausible.with_label_values(&[concept]).inc_by(*count);
+        }
+        metrics.unmapped_events.inc_by(self.unmapped);
     }
 }
 

@@ -5,7 +5,8 @@
 //! Models are swapped between batches only.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::champions::{Champion, Champions};
 use super::lag::Lag;
@@ -16,10 +17,13 @@ use crate::alerts::{
 };
 use crate::events::{self, EventsView};
 use crate::features::{Applied, Due, Prediction};
-use crate::kafka::{Block, NextOffset, Outbox, Partition, Source, SourceEvent, SourceSettings, Transactions};
+use crate::kafka::{
+    Block, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings, Transactions,
+};
+use crate::learn::Task;
 use crate::library::Library;
 use crate::models::Scratch;
-use crate::telemetry::Beat;
+use crate::telemetry::{Beat, Metrics};
 
 /// Indices into the topics of the role's producer.
 const SCORES: usize = 0;
@@ -33,13 +37,18 @@ const NO_MODEL: &str = "no model has passed its gate yet";
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let library = context.runtime.block_on(Library::open(&context.site.settings.library))?;
     let mut role = Scoring::open(context)?;
+    let waits = context.metrics.source_wait_seconds.with_label_values(&["score"]);
     beat.ready(true);
     while !context.stop.is_stopped() {
         beat.beat();
         role.champions.follow();
         role.look_at_lag()?;
+        let asked = Instant::now();
         match role.source.next(Duration::from_millis(100))? {
-            Some(SourceEvent::Block(block)) => role.batch(&block)?,
+            Some(SourceEvent::Block(block)) => {
+                waits.observe(asked.elapsed().as_secs_f64());
+                role.batch(&block)?;
+            }
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 let parts = recover(context, &library, &assigned, || beat.beat())?;
                 let starts = parts.iter().map(|part| part.next).collect();
@@ -54,20 +63,22 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                     context.metrics.forget_partition(&partition.topic, partition.number);
                 }
                 role.measure();
+                role.publisher.settle()?;
                 let _ = reply.send(());
             }
             Some(SourceEvent::Failed(error)) => return Err(error.into()),
             None => {}
         }
     }
-    Ok(())
+    Ok(role.publisher.settle()?)
 }
 
 struct Scoring<'c> {
     context: &'c Context,
     champions: Champions<'c>,
+    // Before the source: what is under way is committed while the member is still in its group.
+    publisher: Publisher,
     source: Source,
-    transactions: Transactions,
     parts: BTreeMap<i32, Part>,
     lag: Lag,
     due: Due,
@@ -97,6 +108,25 @@ struct Made {
     applied: [u64; 3],
 }
 
+impl Made {
+    fn count(&self, metrics: &Metrics, tasks: &[Task]) {
+        for ((task, is_ok), count) in &self.scores {
+            let status = if *is_ok { "ok" } else { "indeterminate" };
+            metrics.scores.with_label_values(&[tasks[*task].name.as_str(), status]).inc_by(*count);
+        }
+        for ((task, tier, kind), count) in &self.alerts {
+            metrics.alerts.with_label_values(&[tasks[*task].name.as_str(), tier, kind]).inc_by(*count);
+        }
+        let now_ms = wall_now() / 1000;
+        for arrived in &self.arrivals {
+            metrics.alert_latency.observe((now_ms - arrived).max(0) as f64 / 1e3);
+        }
+        metrics.redelivered_events.inc_by(self.applied[0]);
+        metrics.corrected_events.inc_by(self.applied[1]);
+        metrics.retracted_events.inc_by(self.applied[2]);
+    }
+}
+
 impl<'c> Scoring<'c> {
     fn open(context: &'c Context) -> Result<Self, RoleError> {
         let settings = &context.site.settings;
@@ -109,14 +139,12 @@ impl<'c> Scoring<'c> {
             instance: settings.instance.clone(),
             topics: vec![topics.events.clone()],
         })?;
+        let transactions =
+            Transactions::open(settings, "score", &[&topics.scores, &topics.alerts, &topics.alert_state])?;
         Ok(Scoring {
             context,
             champions: Champions::open(context)?,
-            transactions: Transactions::open(
-                settings,
-                "score",
-                &[&topics.scores, &topics.alerts, &topics.alert_state],
-            )?,
+            publisher: Publisher::start(transactions, source.member(), context.metrics.clone())?,
             source,
             parts: BTreeMap::new(),
             lag: Lag::default(),
@@ -168,7 +196,7 @@ impl<'c> Scoring<'c> {
             }
         }
         timer.observe_duration();
-        self.outbox.clear();
+        self.outbox = self.publisher.outbox();
         let timer = metrics.stage_seconds.with_label_values(&["score"]).start_timer();
         self.score()?;
         timer.observe_duration();
@@ -331,30 +359,14 @@ impl<'c> Scoring<'c> {
     /// The outbox and the offsets into one transaction; then what it held is counted.
     fn publish(&mut self, next: &BTreeMap<i32, NextOffset>) -> Result<(), RoleError> {
         let context = self.context;
-        let metrics = &context.metrics;
         let topic: std::sync::Arc<str> = context.site.settings.topics.events.as_str().into();
         let offsets: Vec<(Partition, NextOffset)> =
             next.iter().map(|(&number, &next)| (Partition { topic: topic.clone(), number }, next)).collect();
-        let group = self.source.group().ok_or(RoleError::NoGroup)?;
-        let timer = metrics.transaction_seconds.with_label_values(&["score"]).start_timer();
-        self.transactions.publish(&self.outbox, &offsets, &group)?;
-        timer.observe_duration();
-        metrics.transactions.with_label_values(&["score", "committed"]).inc();
-        let tasks = &context.site.tasks;
-        for ((task, is_ok), count) in &self.made.scores {
-            let status = if *is_ok { "ok" } else { "indeterminate" };
-            metrics.scores.with_label_values(&[tasks[*task].name.as_str(), status]).inc_by(*count);
-        }
-        for ((task, tier, kind), count) in &self.made.alerts {
-            metrics.alerts.with_label_values(&[tasks[*task].name.as_str(), tier, kind]).inc_by(*count);
-        }
-        let now_ms = wall_now() / 1000;
-        for arrived in &self.made.arrivals {
-            metrics.alert_latency.observe((now_ms - arrived).max(0) as f64 / 1e3);
-        }
-        metrics.redelivered_events.inc_by(self.made.applied[0]);
-        metrics.corrected_events.inc_by(self.made.applied[1]);
-        metrics.retracted_events.inc_by(self.made.applied[2]);
+        let (made, metrics, site) =
+            (std::mem::take(&mut self.made), context.metrics.clone(), Arc::clone(&context.site));
+        let committed = Box::new(move || made.count(&metrics, &site.tasks));
+        let outbox = std::mem::take(&mut self.outbox);
+        self.publisher.publish(Parcel { outbox, fill: Box::new(|_| Ok(())), offsets, committed })?;
         Ok(())
     }
 

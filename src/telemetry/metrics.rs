@@ -53,6 +53,10 @@ pub struct Metrics {
     pub transactions: IntCounterVec,
     /// `transaction_seconds{role}`
     pub transaction_seconds: HistogramVec,
+    /// `transaction_wait_seconds{role}`
+    pub transaction_wait_seconds: HistogramVec,
+    /// `source_wait_seconds{role}`
+    pub source_wait_seconds: HistogramVec,
     /// `consumer_lag{topic,partition}`; see [`Metrics::forget_partition`].
     pub consumer_lag: IntGaugeVec,
     /// `watermark_seconds{topic,partition}`; see [`Metrics::forget_partition`].
@@ -110,6 +114,8 @@ impl Metrics {
             stage_seconds: maker.histograms("stage_seconds")?,
             transactions: maker.counters("transactions_total")?,
             transaction_seconds: maker.histograms("transaction_seconds")?,
+            transaction_wait_seconds: maker.histograms("transaction_wait_seconds")?,
+            source_wait_seconds: maker.histograms("source_wait_seconds")?,
             consumer_lag: maker.int_gauges("consumer_lag")?,
             watermark_seconds: maker.gauges("watermark_seconds")?,
             queue_bytes: maker.int_gauge("queue_bytes")?,
@@ -238,6 +244,8 @@ mod tests {
         metrics.stage_seconds.with_label_values(&["decode"]).observe(0.002);
         metrics.transactions.with_label_values(&["score", "committed"]).inc();
         metrics.transaction_seconds.with_label_values(&["score"]).observe(0.004);
+        metrics.transaction_wait_seconds.with_label_values(&["score"]).observe(0.001);
+        metrics.source_wait_seconds.with_label_values(&["score"]).observe(0.001);
         metrics.consumer_lag.with_label_values(&["raw.flat", "0"]).set(5);
         metrics.watermark_seconds.with_label_values(&["raw.flat", "0"]).set(1.5);
         metrics.archive_position.with_label_values(&["0"]).set(-7);

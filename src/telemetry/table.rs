@@ -46,7 +46,7 @@ const fn spec(name: &'static str, help: &'static str, kind: Kind, labels: &'stat
 }
 
 /// Every metric there is.
-pub static TABLE: [Spec; 29] = [
+pub static TABLE: [Spec; 31] = [
     spec(
         "raw_messages_total",
         "Raw records consumed, each ending as events, a dead letter or a drop.",
@@ -74,6 +74,13 @@ pub static TABLE: [Spec; 29] = [
     spec("stage_seconds", "Time of one stage on one batch.", STEP, &["stage"]),
     spec("transactions_total", "Kafka transactions ended, by role and outcome.", Kind::Counter, &["role", "outcome"]),
     spec("transaction_seconds", "From a transaction's beginning to its end.", STEP, &["role"]),
+    spec(
+        "transaction_wait_seconds",
+        "How long a role that had the next batch ready waited for its last transaction.",
+        STEP,
+        &["role"],
+    ),
+    spec("source_wait_seconds", "How long a role waited for the batch that it then got.", STEP, &["role"]),
     spec(
         "consumer_lag",
         "Records not yet consumed, of partitions this process owns.",

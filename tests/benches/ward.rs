@@ -25,7 +25,7 @@ mod broker;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +48,8 @@ use serde_json::json;
 
 const KEY: &str = "the secret of the ward benchmark";
 const PARTITIONS: i32 = 4;
+/// Where the daemon's metrics are read from at the end of a run.
+const METRICS: u16 = 19464;
 
 /// One line of the job's input, and the hours that it makes due.
 struct Line {
@@ -174,6 +176,7 @@ impl Run {
             set(&format!("TOPICS__{}", topic.to_uppercase()), format!("{name}.{topic}"));
         }
         set("KAFKA__GROUP", name.to_owned());
+        set("SERVE__LISTEN", format!("127.0.0.1:{METRICS}"));
         set("KAFKA__BROKERS", broker.bootstrap.clone());
         set("LIBRARY__URL", format!("file://{}/library", dir.path().display()));
         set("REGISTRY__URL", format!("file://{}/registry", dir.path().display()));
@@ -209,7 +212,7 @@ impl Run {
 
     fn daemon(&self, log: &str) -> Child {
         Command::new(env!("CARGO_BIN_EXE_auscult"))
-            .args(["run", "--roles", "normalize,score"])
+            .args(["run", "--roles", "normalize,score,serve"])
             .env("AUSCULT_CONFIG", self.dir.path().join("site"))
             .envs(&self.env)
             .stderr(fs::File::create(self.dir.path().join(log)).expect("log"))
@@ -293,7 +296,7 @@ fn drain(broker: &Broker, job: &Job, triggers: usize, run: &Run) {
     run.ensure();
     let (subjects, consumer) = (subjects(job), reader(broker, &run.scores));
     consumer.poll(Duration::from_millis(100));
-    let broker_before = cpu(broker.pid());
+    let (broker_before, reader_before) = (cpu(broker.pid()), cpu(std::process::id()));
     let started = Instant::now();
     let mut daemon = run.daemon("drain.log");
     let (mut seen, mut first, mut last) = (Seen::default(), None, started);
@@ -311,7 +314,8 @@ fn drain(broker: &Broker, job: &Job, triggers: usize, run: &Run) {
         }
     }
     let (seconds, used, memory) = (last.duration_since(started).as_secs_f64(), cpu(daemon.id()), peak_mib(daemon.id()));
-    let broker_used = cpu(broker.pid()) - broker_before;
+    let (broker_used, reader_used) = (cpu(broker.pid()) - broker_before, cpu(std::process::id()) - reader_before);
+    let stages = stages();
     let settled = Instant::now();
     while settled.elapsed() < Duration::from_secs(1) {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
@@ -325,7 +329,8 @@ fn drain(broker: &Broker, job: &Job, triggers: usize, run: &Run) {
             "duplicates": seen.duplicates, "checked": seen.checked, "over_1e4": seen.wrong, "max_diff": seen.worst,
             "seconds": round(seconds), "events_per_s": (job.lines.len() as f64 / seconds).round(),
             "first_score_s": round(first.unwrap_or(last).duration_since(started).as_secs_f64()),
-            "cpu_s": round(used), "broker_cpu_s": round(broker_used), "peak_rss_mib": memory})
+            "cpu_s": round(used), "broker_cpu_s": round(broker_used), "reader_cpu_s": round(reader_used),
+            "peak_rss_mib": memory, "stages": stages})
     );
 }
 
@@ -395,6 +400,26 @@ fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u
         );
     }
     end(daemon);
+}
+
+/// Seconds and number of each stage and transaction of the daemon, from its metrics.
+fn stages() -> BTreeMap<String, f64> {
+    let mut text = String::new();
+    if let Ok(mut stream) = std::net::TcpStream::connect(("127.0.0.1", METRICS)) {
+        let _ = stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: ward\r\n\r\n");
+        let _ = stream.read_to_string(&mut text);
+    }
+    let wanted = |line: &&str| {
+        ["auscult_stage_seconds_", "auscult_transaction_", "auscult_source_wait"]
+            .iter()
+            .any(|name| line.starts_with(name))
+            && !line.contains("_bucket")
+    };
+    let read = |line: &str| {
+        let (name, value) = line.rsplit_once(' ')?;
+        Some((name.trim_start_matches("auscult_").replace('"', ""), round(value.parse().ok()?)))
+    };
+    text.lines().filter(wanted).filter_map(read).collect()
 }
 
 fn end(mut daemon: Child) {

@@ -1,0 +1,151 @@
+//! A thread of its own for a role's transactions, so that a batch is made while the last one commits.
+//!
+//! Promises: transactions follow each other in the order they were handed over, one at a time;
+//! what was handed over last is not committed before [`Publisher::settle`] says so. After an
+//! error nothing more is published: the role starts again from what is committed. Dropped, it
+//! first ends what it has begun, so that a role that starts again reads settled offsets.
+
+use std::error::Error;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use prometheus::Histogram;
+
+use super::{KafkaError, Member, NextOffset, Outbox, Partition, Transactions};
+use crate::telemetry::Metrics;
+
+/// Adds the rest of a transaction's messages.
+pub type Fill = Box<dyn FnOnce(&mut Outbox) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
+
+/// One transaction: what to publish, the offsets it came from, and what to do once it is committed.
+pub struct Parcel {
+    /// The messages.
+    pub outbox: Outbox,
+    /// Called on the publisher's thread before it publishes: encoding is work that the role need not wait for.
+    pub fill: Fill,
+    /// The offsets that are consumed with them.
+    pub offsets: Vec<(Partition, NextOffset)>,
+    /// Called on the publisher's thread after the commit (metrics count what is committed).
+    pub committed: Box<dyn FnOnce() + Send>,
+}
+
+impl std::fmt::Debug for Parcel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parcel").field("messages", &self.outbox.len()).finish_non_exhaustive()
+    }
+}
+
+/// A role's end of the publishing thread.
+pub struct Publisher {
+    parcels: Option<SyncSender<Parcel>>,
+    settled: Receiver<Result<Outbox, KafkaError>>,
+    thread: Option<JoinHandle<()>>,
+    under_way: usize,
+    spare: Vec<Outbox>,
+    deadline: Duration,
+    waited: Histogram,
+}
+
+impl std::fmt::Debug for Publisher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Publisher").field("under_way", &self.under_way).finish_non_exhaustive()
+    }
+}
+
+impl Publisher {
+    /// Starts the thread. `member` says, at each commit, which generation of the group commits.
+    ///
+    /// # Errors
+    /// If the thread cannot be started.
+    pub fn start(mut transactions: Transactions, member: Member, metrics: Metrics) -> Result<Self, KafkaError> {
+        let (parcels, wanted) = sync_channel::<Parcel>(1);
+        let (done, settled) = sync_channel(2);
+        let (deadline, role) = (transactions.deadline(), transactions.role());
+        let waited = metrics.transaction_wait_seconds.with_label_values(&[role]);
+        let thread = std::thread::Builder::new()
+            .name(format!("{role}-out"))
+            .spawn(move || {
+                for parcel in wanted {
+                    let started = Instant::now();
+                    let result = publish(&mut transactions, &member, parcel);
+                    let outcome = if result.is_ok() { "committed" } else { "failed" };
+                    metrics.transactions.with_label_values(&[role, outcome]).inc();
+                    metrics.transaction_seconds.with_label_values(&[role]).observe(started.elapsed().as_secs_f64());
+                    let is_over = result.is_err();
+                    // A role that has gone does not want to know.
+                    if done.send(result).is_err() || is_over {
+                        return;
+                    }
+                }
+            })
+            .map_err(|_| KafkaError::Thread(role))?;
+        Ok(Publisher {
+            parcels: Some(parcels),
+            settled,
+            thread: Some(thread),
+            under_way: 0,
+            spare: Vec::new(),
+            deadline,
+            waited,
+        })
+    }
+
+    /// An empty outbox, with the room of one that was published.
+    pub fn outbox(&mut self) -> Outbox {
+        let mut outbox = self.spare.pop().unwrap_or_default();
+        outbox.clear();
+        outbox
+    }
+
+    /// Hands a transaction over, after the one before it is committed.
+    ///
+    /// # Errors
+    /// That of the one before: it was aborted, or its outcome is unknown.
+    pub fn publish(&mut self, parcel: Parcel) -> Result<(), KafkaError> {
+        let waited = self.waited.start_timer();
+        self.settle()?;
+        waited.observe_duration();
+        let parcels = self.parcels.as_ref().ok_or(KafkaError::Thread("publisher"))?;
+        parcels.send(parcel).map_err(|_| KafkaError::Thread("publisher"))?;
+        self.under_way += 1;
+        Ok(())
+    }
+
+    /// Waits until all that was handed over is committed.
+    ///
+    /// # Errors
+    /// If it was aborted, or its outcome is unknown.
+    pub fn settle(&mut self) -> Result<(), KafkaError> {
+        while self.under_way > 0 {
+            // Each step of a transaction has this deadline: begin, send, offsets, deliveries, commit, abort.
+            let done = self.settled.recv_timeout(self.deadline * 7).map_err(|error| match error {
+                RecvTimeoutError::Timeout => {
+                    KafkaError::Deadline { what: "a transaction", deadline: self.deadline * 7 }
+                }
+                RecvTimeoutError::Disconnected => KafkaError::Thread("publisher"),
+            })?;
+            self.under_way -= 1;
+            self.spare.push(done?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.parcels = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn publish(transactions: &mut Transactions, member: &Member, parcel: Parcel) -> Result<Outbox, KafkaError> {
+    let mut outbox = parcel.outbox;
+    (parcel.fill)(&mut outbox).map_err(KafkaError::Fill)?;
+    let group = member.metadata().ok_or(KafkaError::NoGroup)?;
+    transactions.publish(&outbox, &parcel.offsets, &group)?;
+    (parcel.committed)();
+    Ok(outbox)
+}
