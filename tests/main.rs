@@ -16,6 +16,7 @@ mod layering;
 mod peer;
 
 mod bad_input;
+mod csv;
 mod daemon;
 mod mortality;
 mod synthea;

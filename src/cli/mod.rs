@@ -10,6 +10,7 @@ mod evaluate;
 mod export;
 mod feed;
 mod import;
+mod mapping;
 mod models;
 mod records;
 mod run;
@@ -78,6 +79,9 @@ enum CliError {
     /// The site has problems: exit code 2.
     #[error("the site has {} problem(s)", .0.len())]
     Site(Vec<Problem>),
+    /// A mapping of CSV has problems, or does not fit its file: exit code 2.
+    #[error("the mapping has {} problem(s)", .0.len())]
+    Mapping(Vec<Problem>),
     /// The command was called wrongly: exit code 2.
     #[error("{0}")]
     Usage(String),
@@ -103,7 +107,7 @@ enum CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            CliError::Site(_) | CliError::Usage(_) => 2,
+            CliError::Site(_) | CliError::Mapping(_) | CliError::Usage(_) => 2,
             _ => 1,
         }
     }
@@ -141,7 +145,7 @@ pub fn main() -> ExitCode {
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if let CliError::Site(problems) = &error {
+            if let CliError::Site(problems) | CliError::Mapping(problems) = &error {
                 for problem in problems {
                     eprintln!("{problem}");
                 }
