@@ -1,6 +1,8 @@
 //! Tables of CSV into the case library, through the command.
 
-use crate::peer::{Place, shared};
+use std::time::Duration;
+
+use crate::peer::{Place, Read, read_settled, read_topic, read_until, shared};
 
 fn mapping(name: &str) -> String {
     format!("{}/tests/fixtures/csv/{name}", env!("CARGO_MANIFEST_DIR"))
@@ -24,6 +26,34 @@ fn public_tables_load_with_a_mapping_each_and_twice_adds_nothing() {
         assert_eq!((&again["read"], &again["dropped"]), (&rows.into(), &rows.into()), "{again}");
         assert_eq!(again["events"], 0);
     }
+}
+
+#[test]
+fn a_table_can_be_fed_to_kafka_too() {
+    let Some(path) = shared("data/uci/processed.cleveland.data") else { return };
+    let Some(broker) = crate::broker::Broker::start() else { return };
+    let place = Place::new("hospital", &broker.bootstrap);
+    let daemon = place.daemon("normalize");
+    read_settled(&broker.bootstrap, "raw.flat", Duration::from_secs(1), Duration::from_secs(60));
+    let with = mapping("processed_cleveland.toml");
+    let path = path.display().to_string();
+    let done = place.json(&["feed", "--topic", "raw.flat", "--mapping", &with, &path]);
+    assert_eq!((&done["sent"], &done["dead_letters"]), (&(303 * 15 - 6).into(), &0.into()));
+    let events = |messages: &[Read]| -> usize {
+        let of = |m: &Read| {
+            let batch = auscult::events::decode(&m.value).unwrap();
+            let view = auscult::events::EventsView::new(&batch).unwrap();
+            (0..view.len()).filter(|&i| view.row(i).subject.is_some()).count()
+        };
+        messages.iter().map(of).sum()
+    };
+    // As many as the import makes, tokens too.
+    let wanted = 303 * 16 - 6;
+    read_until(&broker.bootstrap, "auscult.events", Duration::from_secs(60), |m| events(m) >= wanted);
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(events(&read_topic(&broker.bootstrap, "auscult.events")), wanted);
+    assert!(read_topic(&broker.bootstrap, "auscult.dead-letter").is_empty());
+    assert_eq!(daemon.terminate(), Some(0));
 }
 
 #[test]

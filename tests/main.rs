@@ -19,4 +19,5 @@ mod bad_input;
 mod csv;
 mod daemon;
 mod mortality;
+mod redrive;
 mod synthea;

@@ -13,15 +13,15 @@ use arrow::compute::filter_record_batch;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::mapping::mapping;
-use super::records::{Records, records, rows};
+use super::mapping::{mapping_for, table};
+use super::records::{Records, records};
 use super::{CliError, SiteArgs, print, runtime, spinner};
-use crate::decode::csv::{Mapping, Table};
+use crate::decode::csv::Mapping;
 use crate::events::{EventKey, EventsView};
 use crate::library::{Library, fingerprint, read_meds};
 use crate::normalize::{Normalizer, Outcome, Record};
 use crate::roles::Site;
-use crate::settings::{Format, Problem};
+use crate::settings::Format;
 
 /// Rows that are gathered before they are written: bounds memory, keeps files large.
 const ROWS: usize = 2_000_000;
@@ -101,16 +101,11 @@ pub(super) fn run(args: ImportArgs) -> Result<(), CliError> {
 
 /// The mapping of a CSV import.
 fn mapping_of(args: &ImportArgs) -> Result<Option<Arc<Mapping>>, CliError> {
-    let Some(path) = &args.mapping else { return Ok(None) };
-    if args.format != ImportFormat::Csv {
-        return Err(CliError::Usage("--mapping is for --format csv".to_owned()));
+    match &args.mapping {
+        None => Ok(None),
+        Some(_) if args.format != ImportFormat::Csv => Err(CliError::Usage("--mapping is for --format csv".to_owned())),
+        Some(path) => mapping_for(path, &args.paths).map(Some),
     }
-    let mapping = mapping(path).map_err(CliError::Mapping)?;
-    if mapping.patient.column.is_none() && args.paths.len() > 1 {
-        let text = "the mapping names patients by the number of the row, which two files share; import each with a prefix of its own";
-        return Err(CliError::Usage(text.to_owned()));
-    }
-    Ok(Some(Arc::new(mapping)))
 }
 
 /// Dead letters of one reason.
@@ -164,16 +159,7 @@ impl<'s> Import<'s> {
 
     /// The rows of a CSV file.
     fn rows(&mut self, path: &Path, mapping: &Arc<Mapping>) -> Result<(), CliError> {
-        let mut rows = rows(path, mapping.dialect)?;
-        let header = match mapping.columns {
-            Some(_) => Vec::new(),
-            None => rows.next().transpose()?.unwrap_or_default(),
-        };
-        let table = Table::new(Arc::clone(mapping), &header).map_err(|wrong| {
-            let remedy = "correct the mapping, or give it columns = [...] if the file has no header";
-            let problem = |what| Problem::new(&path.display().to_string(), "header", what, remedy);
-            CliError::Mapping(wrong.into_iter().map(problem).collect())
-        })?;
+        let (table, rows) = table(path, mapping)?;
         self.normalizer.read_rows_of(table);
         self.all(path, rows, Format::Csv)
     }

@@ -9,10 +9,12 @@ mod demo;
 mod evaluate;
 mod export;
 mod feed;
+mod flat;
 mod import;
 mod mapping;
 mod models;
 mod records;
+mod redrive;
 mod run;
 mod simulate;
 mod train;
@@ -45,6 +47,8 @@ enum Command {
     Feed(feed::FeedArgs),
     /// Print a synthetic hospital's records, the same for the same seed
     Simulate(simulate::SimulateArgs),
+    /// Send dead letters back to where they came from, each at most once
+    Redrive(redrive::RedriveArgs),
     /// Read history straight into the case library; no Kafka needed
     Import(import::ImportArgs),
     /// Write the case library as a MEDS dataset
@@ -171,6 +175,7 @@ impl Command {
             Command::Demo(args) => demo::run(args),
             Command::Feed(args) => feed::run(args),
             Command::Simulate(args) => simulate::run(args),
+            Command::Redrive(args) => redrive::run(args),
             Command::Import(args) => import::run(args),
             Command::Export(args) => export::run(args),
             Command::Train(args) => train::run(args),

@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use chrono::{DateTime, SecondsFormat};
-
 use super::lag::Lag;
+use super::letter;
 use super::route::{by_owner, encode_bounded, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
-use crate::events::{self, Micros};
+use crate::events;
 use crate::kafka::{
     Block, NextOffset, Outbox, Partition, Source, SourceEvent, SourceSettings, Transactions, raw_partitions,
 };
@@ -67,6 +66,8 @@ struct Normalize<'c> {
     lag: Lag,
     outbox: Outbox,
     encoded: Vec<Vec<u8>>,
+    /// Longest body of one message of the dead-letter topic.
+    letter_bytes: usize,
 }
 
 impl<'c> Normalize<'c> {
@@ -93,6 +94,7 @@ impl<'c> Normalize<'c> {
             lag: Lag::default(),
             outbox: Outbox::default(),
             encoded: Vec::new(),
+            letter_bytes: context.runtime.block_on(letter::longest_body(settings))?,
         })
     }
 
@@ -146,16 +148,7 @@ impl<'c> Normalize<'c> {
         for ((outcome, record), &place) in normalized.outcomes.iter().zip(&records).zip(&places) {
             *topics.entry(place).or_default() += 1;
             if let Outcome::Dead(reject) = outcome {
-                let raw_format = record.format.as_str();
-                self.outbox.push(DEAD_LETTER, &[], record.bytes).with_headers(vec![
-                    ("reason", reject.reason.as_str().to_owned()),
-                    ("detail", reject.detail.clone()),
-                    ("topic", record.topic.to_owned()),
-                    ("partition", record.partition.to_string()),
-                    ("offset", record.offset.to_string()),
-                    ("format", raw_format.to_owned()),
-                    ("at", rfc3339(wall_now())),
-                ]);
+                letter::push(&mut self.outbox, DEAD_LETTER, record, reject, self.letter_bytes);
             }
         }
         let offsets: Vec<(Partition, NextOffset)> =
@@ -254,9 +247,4 @@ impl<'c> Normalize<'c> {
 
 fn raw_topic<'c>(context: &'c Context, partition: &Partition) -> Option<&'c RawTopic> {
     context.site.settings.topics.raw.iter().find(|raw| *raw.topic == *partition.topic)
-}
-
-/// A time as RFC 3339 with milliseconds.
-fn rfc3339(at: Micros) -> String {
-    DateTime::from_timestamp_micros(at).map_or_else(String::new, |t| t.to_rfc3339_opts(SecondsFormat::Millis, true))
 }
