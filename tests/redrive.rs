@@ -8,6 +8,10 @@ use auscult::events::{EventsView, decode};
 use auscult::kafka::Feeder;
 use auscult::roles::Site;
 use auscult::settings::{Settings, SiteFiles};
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use crate::broker::Broker;
 use crate::peer::{Place, Read, read_topic, read_until};
@@ -65,6 +69,18 @@ fn redriven(bootstrap: &str) -> Vec<String> {
         .iter()
         .filter_map(|message| message.headers.get("redriven-from").cloned())
         .collect()
+}
+
+/// Empties the dead-letter topic, as its retention would.
+fn forget_letters(bootstrap: &str, partitions: u32) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let mut ends = TopicPartitionList::new();
+    for partition in 0..partitions as i32 {
+        ends.add_partition_offset("auscult.dead-letter", partition, Offset::End).unwrap();
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(admin.delete_records(&ends, &AdminOptions::new())).unwrap();
 }
 
 #[test]
@@ -137,6 +153,19 @@ fn redriven_letters_are_accepted_once_though_redrive_is_killed() {
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(events(&read_topic(&broker.bootstrap, "auscult.events"), "heart_rate"), N + 1);
     assert_eq!(daemon.terminate(), Some(0));
+
+    // The marks go with their letters.
+    forget_letters(&broker.bootstrap, settings.topics.partitions);
+    for _ in 0..2 {
+        assert_eq!(place.json(&["redrive"])["sent"], 0);
+    }
+    let marks = read_topic(&broker.bootstrap, "auscult.redriven");
+    assert_eq!(marks.iter().filter(|mark| !mark.value.is_empty()).count(), N + 2);
+    let mut gone: Vec<&Vec<u8>> = marks.iter().filter(|mark| mark.value.is_empty()).map(|mark| &mark.key).collect();
+    assert_eq!(gone.len(), N + 2);
+    gone.sort_unstable();
+    gone.dedup();
+    assert_eq!(gone.len(), N + 2);
 }
 
 #[test]

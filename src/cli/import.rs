@@ -154,17 +154,20 @@ impl<'s> Import<'s> {
     }
 
     fn records(&mut self, path: &Path, format: Format) -> Result<(), CliError> {
-        self.all(path, records(path, format)?, format)
+        self.all(path, records(path, format)?, format, self.site.settings.limits.batch_records)
     }
 
     /// The rows of a CSV file.
     fn rows(&mut self, path: &Path, mapping: &Arc<Mapping>) -> Result<(), CliError> {
         let (table, rows) = table(path, mapping)?;
         self.normalizer.read_rows_of(table);
-        self.all(path, rows, Format::Csv)
+        // A row is as many facts as the mapping finds in it, and those are what takes memory.
+        let most = self.site.settings.limits.batch_records / mapping.rules.len().max(1);
+        self.all(path, rows, Format::Csv, most.max(1))
     }
 
-    fn all(&mut self, path: &Path, records: Records, format: Format) -> Result<(), CliError> {
+    /// All records of a file, at most `most` in a batch.
+    fn all(&mut self, path: &Path, records: Records, format: Format, most: usize) -> Result<(), CliError> {
         // Of CSV no topic is: its identifiers are those of flat records.
         let like = if format == Format::Csv { Format::Flat } else { format };
         // A file's name may name a patient; the events only need to tell files apart.
@@ -184,7 +187,7 @@ impl<'s> Import<'s> {
             let record = record?;
             bytes += record.len();
             batch.push(record);
-            if bytes >= BATCH_BYTES || batch.len() >= self.site.settings.limits.batch_records {
+            if bytes >= BATCH_BYTES || batch.len() >= most {
                 self.batch(path, &batch, &name, first, format, &assigner)?;
                 first += batch.len() as i64;
                 batch.clear();

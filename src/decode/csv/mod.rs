@@ -292,7 +292,7 @@ impl<'a> Row<'a> {
         let mut fact = base.clone();
         if let Some(column) = rule.column {
             let Some(cell) = self.cell(column, &rule.missing) else { return Ok(None) };
-            self.value(rule, column, cell, &mut fact)?;
+            self.value(rule, column, cell.clone(), &mut fact)?;
         }
         fact.code = match &rule.code {
             Code::Fixed(code) => Cow::Borrowed(code),
@@ -313,9 +313,9 @@ impl<'a> Row<'a> {
         Ok(Some(fact))
     }
 
-    fn value(&self, rule: &'a Rule, column: usize, cell: &Cow<'a, str>, fact: &mut Fact<'a>) -> Result<(), Reject> {
+    fn value(&self, rule: &'a Rule, column: usize, cell: Cow<'a, str>, fact: &mut Fact<'a>) -> Result<(), Reject> {
         if !rule.values.is_empty() {
-            fact.value = match rule.values.get(&**cell) {
+            fact.value = match rule.values.get(&*cell) {
                 Some(Meaning::Number(number)) => Value::Number(*number),
                 Some(Meaning::Text(text)) => Value::Text(Cow::Borrowed(text)),
                 Some(Meaning::Bool(truth)) => Value::Bool(*truth),
@@ -323,19 +323,19 @@ impl<'a> Row<'a> {
             };
             return Ok(());
         }
-        let number = || number(cell, self.mapping.decimal);
+        let number = number(&cell, self.mapping.decimal);
         let no_number = || self.wrong(column, Reason::Field, "does not hold a number");
         match &rule.kind {
-            Kind::Number => fact.value = Value::Number(number().ok_or_else(no_number)?),
-            Kind::Text => fact.value = Value::Text(cell.clone()),
-            Kind::Auto => fact.value = number().map_or_else(|| Value::Text(cell.clone()), Value::Number),
+            Kind::Number => fact.value = Value::Number(number.ok_or_else(no_number)?),
+            Kind::Text => fact.value = Value::Text(cell),
+            Kind::Auto => fact.value = number.map_or_else(|| Value::Text(cell), Value::Number),
             Kind::Age => {
-                let years = number().filter(|years| (0.0..200.0).contains(years)).ok_or_else(no_number)?;
+                let years = number.filter(|years| (0.0..200.0).contains(years)).ok_or_else(no_number)?;
                 // A year of the Julian calendar, as in the UCUM unit `a`.
                 let age = (years * 365.25 * DAY as f64).round() as Micros;
                 fact.time = fact.time.map(|time| time.saturating_sub(age));
             }
-            Kind::Time(clock) => fact.time = Some(self.time(column, cell, clock)?),
+            Kind::Time(clock) => fact.time = Some(self.time(column, &cell, clock)?),
         }
         Ok(())
     }
