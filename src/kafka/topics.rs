@@ -98,7 +98,8 @@ pub fn partitions(settings: &Settings) -> Result<HashMap<String, usize>, KafkaEr
 /// # Errors
 /// If the client cannot be made.
 pub async fn longest_message(settings: &Settings, topic: &str) -> Result<Option<usize>, KafkaError> {
-    let options = AdminOptions::new().request_timeout(Some(settings.kafka.deadline));
+    // A cluster that has no such request does not refuse it: it never answers.
+    let options = AdminOptions::new().request_timeout(Some(settings.kafka.deadline.min(Duration::from_secs(10))));
     let answers = match admin(settings)?.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await {
         Ok(answers) => answers,
         Err(cause) => {

@@ -5,14 +5,16 @@
 
 use chrono::{DateTime, SecondsFormat};
 
-use super::{RoleError, wall_now};
+use super::{Context, RoleError, wall_now};
 use crate::decode::Reject;
 use crate::kafka::{self, Outbox};
 use crate::normalize::Record;
-use crate::settings::Settings;
 
 /// Room for headers and framing within a message.
 const HEADERS: usize = 8 << 10;
+
+/// A body that every topic takes: brokers limit messages to 1 MiB where nobody says otherwise.
+const USUAL: usize = 900_000;
 
 /// Partition of the letters that stand in parts: the one that every topic has.
 const PARTS: i32 = 0;
@@ -54,11 +56,32 @@ impl Letter {
     }
 }
 
-/// Longest body of one message that the dead-letter topic takes.
-pub(super) async fn longest_body(settings: &Settings) -> Result<usize, RoleError> {
-    let longest = kafka::longest_message(settings, &settings.topics.dead_letter).await?;
-    let ours = settings.limits.message_bytes();
-    Ok(longest.unwrap_or(ours).min(ours).saturating_sub(HEADERS).max(HEADERS))
+/// How long a body one message of the dead-letter topic takes.
+#[derive(Default, Debug)]
+pub(super) struct Room {
+    /// What the broker said when it first mattered.
+    asked: Option<usize>,
+}
+
+impl Room {
+    /// Longest body of one message, for a record of that length.
+    ///
+    /// # Errors
+    /// If the client that asks cannot be made.
+    pub(super) fn of(&mut self, length: usize, context: &Context) -> Result<usize, RoleError> {
+        let settings = &context.site.settings;
+        let ours = settings.limits.message_bytes().saturating_sub(HEADERS);
+        let known = self.asked.unwrap_or(USUAL.min(ours));
+        if length <= known || self.asked.is_some() {
+            return Ok(known);
+        }
+        // The limits may have been raised since the topic was made.
+        let topic = &settings.topics.dead_letter;
+        let longest = context.runtime.block_on(kafka::longest_message(settings, topic))?;
+        let room = longest.map_or(known, |longest| longest.saturating_sub(HEADERS).max(HEADERS).min(ours));
+        self.asked = Some(room);
+        Ok(room)
+    }
 }
 
 /// Adds the dead letter of a record to `outbox`, in parts of at most `longest` bytes.

@@ -66,8 +66,7 @@ struct Normalize<'c> {
     lag: Lag,
     outbox: Outbox,
     encoded: Vec<Vec<u8>>,
-    /// Longest body of one message of the dead-letter topic.
-    letter_bytes: usize,
+    room: letter::Room,
 }
 
 impl<'c> Normalize<'c> {
@@ -94,7 +93,7 @@ impl<'c> Normalize<'c> {
             lag: Lag::default(),
             outbox: Outbox::default(),
             encoded: Vec::new(),
-            letter_bytes: context.runtime.block_on(letter::longest_body(settings))?,
+            room: letter::Room::default(),
         })
     }
 
@@ -148,7 +147,8 @@ impl<'c> Normalize<'c> {
         for ((outcome, record), &place) in normalized.outcomes.iter().zip(&records).zip(&places) {
             *topics.entry(place).or_default() += 1;
             if let Outcome::Dead(reject) = outcome {
-                letter::push(&mut self.outbox, DEAD_LETTER, record, reject, self.letter_bytes);
+                let longest = self.room.of(record.bytes.len(), self.context)?;
+                letter::push(&mut self.outbox, DEAD_LETTER, record, reject, longest);
             }
         }
         let offsets: Vec<(Partition, NextOffset)> =

@@ -57,6 +57,7 @@ fn every_problem_is_named_at_once() {
         "colour",
         "columns",
         "columns",
+        "columns",
         "delimiter",
         "encoding",
         "fact[0].code",
