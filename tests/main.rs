@@ -16,6 +16,8 @@ mod layering;
 mod peer;
 
 mod bad_input;
+mod csv;
 mod daemon;
 mod mortality;
+mod redrive;
 mod synthea;

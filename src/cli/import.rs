@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::{BooleanArray, RecordBatch};
@@ -12,8 +13,10 @@ use arrow::compute::filter_record_batch;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
-use super::records::records;
+use super::mapping::{mapping_for, table};
+use super::records::{Records, records};
 use super::{CliError, SiteArgs, print, runtime, spinner};
+use crate::decode::csv::Mapping;
 use crate::events::{EventKey, EventsView};
 use crate::library::{Library, fingerprint, read_meds};
 use crate::normalize::{Normalizer, Outcome, Record};
@@ -33,6 +36,9 @@ pub(super) struct ImportArgs {
     /// What the files are
     #[arg(long, value_enum, default_value = "flat")]
     format: ImportFormat,
+    /// What the columns of a CSV file mean, in TOML
+    #[arg(long, value_name = "FILE", required_if_eq("format", "csv"))]
+    mapping: Option<PathBuf>,
     /// Files, or - for standard input; for meds a Parquet file or the root of a dataset
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -48,6 +54,8 @@ enum ImportFormat {
     Hl7v2,
     /// MEDS, de-identified already
     Meds,
+    /// CSV, long or wide, as --mapping says
+    Csv,
 }
 
 #[derive(Serialize, Default, Debug)]
@@ -62,6 +70,7 @@ struct Summary {
 
 pub(super) fn run(args: ImportArgs) -> Result<(), CliError> {
     let site = args.site.load()?;
+    let mapping = mapping_of(&args)?;
     for path in args.paths.iter().filter(|path| path.as_os_str() != "-") {
         // Before anything is written, so that a slip in the last name imports nothing.
         std::fs::metadata(path).map_err(|cause| CliError::File { path: path.display().to_string(), cause })?;
@@ -74,15 +83,37 @@ pub(super) fn run(args: ImportArgs) -> Result<(), CliError> {
             ImportFormat::Fhir => import.records(path, Format::Fhir)?,
             ImportFormat::Hl7v2 => import.records(path, Format::Hl7v2)?,
             ImportFormat::Meds => import.meds(path)?,
+            ImportFormat::Csv => {
+                if let Some(mapping) = &mapping {
+                    import.rows(path, mapping)?;
+                }
+            }
         }
     }
     import.write()?;
     import.bar.finish_and_clear();
-    for (reason, count) in &import.reasons {
-        eprintln!("dead letters: {count} for {reason}");
+    for (reason, dead) in &import.reasons {
+        eprintln!("dead letters: {} for {reason}{}", dead.count, dead.first);
     }
     import.summary.seconds = started.elapsed().as_secs_f64();
     print(&import.summary)
+}
+
+/// The mapping of a CSV import.
+fn mapping_of(args: &ImportArgs) -> Result<Option<Arc<Mapping>>, CliError> {
+    match &args.mapping {
+        None => Ok(None),
+        Some(_) if args.format != ImportFormat::Csv => Err(CliError::Usage("--mapping is for --format csv".to_owned())),
+        Some(path) => mapping_for(path, &args.paths).map(Some),
+    }
+}
+
+/// Dead letters of one reason.
+#[derive(Debug)]
+struct Dead {
+    count: u64,
+    /// Where the first is, in words; empty where records have no numbers.
+    first: String,
 }
 
 struct Import<'s> {
@@ -98,7 +129,7 @@ struct Import<'s> {
     rows: usize,
     summary: Summary,
     /// Dead letters by reason and detail.
-    reasons: BTreeMap<String, u64>,
+    reasons: BTreeMap<String, Dead>,
     bar: indicatif::ProgressBar,
 }
 
@@ -123,6 +154,22 @@ impl<'s> Import<'s> {
     }
 
     fn records(&mut self, path: &Path, format: Format) -> Result<(), CliError> {
+        self.all(path, records(path, format)?, format, self.site.settings.limits.batch_records)
+    }
+
+    /// The rows of a CSV file.
+    fn rows(&mut self, path: &Path, mapping: &Arc<Mapping>) -> Result<(), CliError> {
+        let (table, rows) = table(path, mapping)?;
+        self.normalizer.read_rows_of(table);
+        // A row is as many facts as the mapping finds in it, and those are what takes memory.
+        let most = self.site.settings.limits.batch_records / mapping.rules.len().max(1);
+        self.all(path, rows, Format::Csv, most.max(1))
+    }
+
+    /// All records of a file, at most `most` in a batch.
+    fn all(&mut self, path: &Path, records: Records, format: Format, most: usize) -> Result<(), CliError> {
+        // Of CSV no topic is: its identifiers are those of flat records.
+        let like = if format == Format::Csv { Format::Flat } else { format };
         // A file's name may name a patient; the events only need to tell files apart.
         let name = format!("import-{}", &blake3::hash(path.as_os_str().as_encoded_bytes()).to_hex()[..12]);
         let assigner = self
@@ -131,27 +178,28 @@ impl<'s> Import<'s> {
             .topics
             .raw
             .iter()
-            .find(|raw| raw.format == format)
+            .find(|raw| raw.format == like)
             .map_or("", |raw| raw.assigner.as_str())
             .to_owned();
         let mut batch: Vec<Vec<u8>> = Vec::new();
         let (mut bytes, mut first) = (0, 0i64);
-        for record in records(path, format)? {
+        for record in records {
             let record = record?;
             bytes += record.len();
             batch.push(record);
-            if bytes >= BATCH_BYTES || batch.len() >= self.site.settings.limits.batch_records {
-                self.batch(&batch, &name, first, format, &assigner)?;
+            if bytes >= BATCH_BYTES || batch.len() >= most {
+                self.batch(path, &batch, &name, first, format, &assigner)?;
                 first += batch.len() as i64;
                 batch.clear();
                 bytes = 0;
             }
         }
-        self.batch(&batch, &name, first, format, &assigner)
+        self.batch(path, &batch, &name, first, format, &assigner)
     }
 
     fn batch(
         &mut self,
+        path: &Path,
         batch: &[Vec<u8>],
         name: &str,
         first: i64,
@@ -176,7 +224,7 @@ impl<'s> Import<'s> {
         // The tokens of new subjects stand at the head.
         let facts: usize = normalized.outcomes.iter().map(Outcome::events).sum();
         let mut row = normalized.events.num_rows() - facts;
-        for outcome in &normalized.outcomes {
+        for (outcome, number) in normalized.outcomes.iter().zip(first + 1..) {
             self.summary.read += 1;
             match outcome {
                 Outcome::Accepted { events } => {
@@ -191,7 +239,9 @@ impl<'s> Import<'s> {
                 }
                 Outcome::Dead(reject) => {
                     self.summary.dead_letters += 1;
-                    *self.reasons.entry(format!("{} ({})", reject.reason.as_str(), reject.detail)).or_default() += 1;
+                    let reason = format!("{} ({})", reject.reason.as_str(), reject.detail);
+                    let first = || format!("; the first is record {number} of {}", path.display());
+                    self.reasons.entry(reason).or_insert_with(|| Dead { count: 0, first: first() }).count += 1;
                 }
                 Outcome::Dropped(_) => self.summary.dropped += 1,
             }
@@ -213,7 +263,8 @@ impl<'s> Import<'s> {
         for (column, count) in reader.refused() {
             self.summary.read += count;
             self.summary.dead_letters += count;
-            *self.reasons.entry(format!("field (column '{column}' is null)")).or_default() += count;
+            let reason = format!("field (column '{column}' is null)");
+            self.reasons.entry(reason).or_insert(Dead { count: 0, first: String::new() }).count += count;
         }
         Ok(())
     }

@@ -9,9 +9,12 @@ mod demo;
 mod evaluate;
 mod export;
 mod feed;
+mod flat;
 mod import;
+mod mapping;
 mod models;
 mod records;
+mod redrive;
 mod run;
 mod simulate;
 mod train;
@@ -44,6 +47,8 @@ enum Command {
     Feed(feed::FeedArgs),
     /// Print a synthetic hospital's records, the same for the same seed
     Simulate(simulate::SimulateArgs),
+    /// Send dead letters back to where they came from, each at most once
+    Redrive(redrive::RedriveArgs),
     /// Read history straight into the case library; no Kafka needed
     Import(import::ImportArgs),
     /// Write the case library as a MEDS dataset
@@ -78,6 +83,9 @@ enum CliError {
     /// The site has problems: exit code 2.
     #[error("the site has {} problem(s)", .0.len())]
     Site(Vec<Problem>),
+    /// A mapping of CSV has problems, or does not fit its file: exit code 2.
+    #[error("the mapping has {} problem(s)", .0.len())]
+    Mapping(Vec<Problem>),
     /// The command was called wrongly: exit code 2.
     #[error("{0}")]
     Usage(String),
@@ -103,7 +111,7 @@ enum CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            CliError::Site(_) | CliError::Usage(_) => 2,
+            CliError::Site(_) | CliError::Mapping(_) | CliError::Usage(_) => 2,
             _ => 1,
         }
     }
@@ -141,7 +149,7 @@ pub fn main() -> ExitCode {
     match cli.command.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            if let CliError::Site(problems) = &error {
+            if let CliError::Site(problems) | CliError::Mapping(problems) = &error {
                 for problem in problems {
                     eprintln!("{problem}");
                 }
@@ -167,6 +175,7 @@ impl Command {
             Command::Demo(args) => demo::run(args),
             Command::Feed(args) => feed::run(args),
             Command::Simulate(args) => simulate::run(args),
+            Command::Redrive(args) => redrive::run(args),
             Command::Import(args) => import::run(args),
             Command::Export(args) => export::run(args),
             Command::Train(args) => train::run(args),

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::decode::csv::{Dialect, RowEnd};
 use crate::settings::Format;
 
 /// Longest record that is read from a file, in bytes. Above every sensible `limits.record_bytes`,
@@ -63,6 +64,8 @@ enum Division {
     Whole,
     /// One HL7 v2 message, from its MSH segment to the next.
     Messages,
+    /// Rows of CSV, with line breaks within quotes; blank lines are none.
+    Rows(Dialect),
 }
 
 /// The records of one file, in its order.
@@ -86,16 +89,27 @@ pub(super) struct Records {
 /// If the file cannot be opened. The items are errors where reading fails (then they end) and
 /// where a record is too long (then they go on).
 pub(super) fn records(path: &Path, format: Format) -> Result<Records, RecordsError> {
+    open(path, division(&path.display().to_string(), format))
+}
+
+/// Opens a file of CSV as [`records`] does others; its header is its first record.
+///
+/// # Errors
+/// As of [`records`].
+pub(super) fn rows(path: &Path, dialect: Dialect) -> Result<Records, RecordsError> {
+    open(path, Division::Rows(dialect))
+}
+
+fn open(path: &Path, division: Division) -> Result<Records, RecordsError> {
     let name = path.display().to_string();
     let open = |cause| RecordsError::Open { path: name.clone(), cause };
     if path.as_os_str() == "-" {
-        return Records::new(BufReader::new(io::stdin()), division("-", format), name.clone()).map_err(open);
+        return Records::new(BufReader::new(io::stdin()), division, name.clone()).map_err(open);
     }
     let file = File::open(path).map_err(open)?;
     if file.metadata().map_err(open)?.is_dir() {
         return Err(open(io::Error::from(io::ErrorKind::IsADirectory)));
     }
-    let division = division(&name, format);
     Records::new(BufReader::with_capacity(1 << 17, file), division, name.clone()).map_err(open)
 }
 
@@ -189,6 +203,29 @@ impl Records {
         Ok(any)
     }
 
+    /// Reads one row without its end. Of a row that is too long only so much is kept that it still shows.
+    fn row(&mut self, dialect: Dialect) -> io::Result<Option<Vec<u8>>> {
+        let (mut row, mut end) = (Vec::new(), RowEnd::new(dialect));
+        loop {
+            let available = self.input.fill_buf()?;
+            if available.is_empty() {
+                break;
+            }
+            let found = available.iter().position(|&byte| end.is_end(byte));
+            let upto = found.unwrap_or(available.len());
+            let room = (self.longest + 1).saturating_sub(row.len());
+            row.extend_from_slice(&available[..upto.min(room)]);
+            self.input.consume(found.map_or(upto, |at| at + 1));
+            if found.is_some() {
+                if !row.iter().all(u8::is_ascii_whitespace) {
+                    return Ok(Some(row));
+                }
+                (row, end) = (Vec::new(), RowEnd::new(dialect));
+            }
+        }
+        Ok(Some(row).filter(|row| !row.iter().all(u8::is_ascii_whitespace)))
+    }
+
     fn message(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut message = std::mem::take(&mut self.ahead);
         let mut segment = Vec::new();
@@ -222,6 +259,7 @@ impl Iterator for Records {
             Division::Lines => self.next_line(),
             Division::Whole => self.whole(),
             Division::Messages => self.message(),
+            Division::Rows(dialect) => self.row(dialect),
         };
         match read {
             Ok(Some(record)) => {
@@ -296,6 +334,18 @@ mod tests {
     }
 
     #[test]
+    fn rows_end_outside_quotes_whatever_ends_them() {
+        let rows = Division::Rows(Dialect { delimiter: b',', quote: Some(b'"') });
+        let expected = ["a,b", "1,\"two\nlines\"", "2,5\" nail", ",,"];
+        for end in ["\n", "\r\n", "\r", "\n\n \n"] {
+            let file = format!("\u{feff}{}", expected.join(end));
+            assert_eq!(read(file.as_bytes(), rows), expected);
+            assert_eq!(read(&zip((file + end).as_bytes()), rows), expected);
+        }
+        assert!(read(b"\n \r\n", rows).is_empty());
+    }
+
+    #[test]
     fn gzip_is_told_by_its_content_and_may_have_members() {
         let mut zipped = zip(b"one\n");
         zipped.extend(zip(b"two\n"));
@@ -317,6 +367,7 @@ mod tests {
         for (division, file, good) in [
             (Division::Lines, "0123456789abcdefg\n0123456789\n", "0123456789"),
             (Division::Messages, "MSH|0123456789\rMSH|45\r", "MSH|45"),
+            (Division::Rows(Dialect { delimiter: b',', quote: None }), "0123456789,\n0123,56789\n", "0123,56789"),
         ] {
             let mut records = Records::new(Cursor::new(file.as_bytes().to_vec()), division, "f".to_owned()).unwrap();
             records.longest = 10;

@@ -4,6 +4,7 @@
 //! [`Reject`], in memory and time bounded by their length, and that a reject's text never
 //! holds an identifier, a value or a piece of the body (invariant 7).
 
+pub mod csv;
 mod fhir;
 mod flat;
 mod json;
@@ -198,6 +199,10 @@ pub fn decode<'a>(
         _ if bytes.iter().all(u8::is_ascii_whitespace) => Err(Reject::new(Reason::Empty, "the record is empty")),
         Format::Flat => flat::decode(bytes, facts).map(|()| Notes::default()),
         Format::Fhir => fhir::decode(bytes, facts),
+        Format::Csv => Err(Reject::new(
+            Reason::Unsupported,
+            "a row of CSV means nothing without its mapping; use auscult import --format csv --mapping",
+        )),
         Format::Hl7v2 => Err(Reject::new(
             Reason::Unsupported,
             "this version does not read HL7 v2; send FHIR or flat JSON, or redrive after an upgrade",

@@ -331,3 +331,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_readme_lists_every_reason_with_what_to_do() {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("| reason | meaning | what to do |").nth(1).unwrap_or_default();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let listed: Vec<&str> = rows.map(|row| row.split('`').nth(1).unwrap_or_default()).collect();
+    assert_eq!(listed, Reason::ALL.map(Reason::as_str));
+}

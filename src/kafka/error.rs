@@ -106,3 +106,11 @@ pub enum KafkaError {
     #[error("the kafka thread '{0}' is gone")]
     Thread(&'static str),
 }
+
+impl KafkaError {
+    /// Whether a message was not taken because of its length.
+    pub fn is_too_long(&self) -> bool {
+        use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};
+        matches!(self, KafkaError::Delivery { cause: Cause::MessageProduction(Code::MessageSizeTooLarge), .. })
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
@@ -39,6 +39,7 @@ pub fn wanted(settings: &Settings) -> Vec<Wanted> {
         topic(&topics.alert_state, n, true, true),
         topic(&topics.models, 1, true, true),
         topic(&topics.dead_letter, n, false, false),
+        topic(&topics.redriven, 1, true, true),
         topic(&topics.feedback, n, false, false),
     ]);
     all
@@ -84,6 +85,36 @@ pub fn raw_partitions(settings: &Settings) -> Result<usize, KafkaError> {
     Ok(settings.topics.raw.iter().filter_map(|raw| found.get(&raw.topic)).sum())
 }
 
+/// Every topic of the cluster with its partitions.
+///
+/// # Errors
+/// If no broker answers within `kafka.deadline`.
+pub fn partitions(settings: &Settings) -> Result<HashMap<String, usize>, KafkaError> {
+    Cluster::open(settings)?.topics()
+}
+
+/// Longest message that a topic takes (its `max.message.bytes`); `None` where the broker does not say.
+///
+/// # Errors
+/// If the client cannot be made.
+pub async fn longest_message(settings: &Settings, topic: &str) -> Result<Option<usize>, KafkaError> {
+    // A cluster that has no such request does not refuse it: it never answers.
+    let options = AdminOptions::new().request_timeout(Some(settings.kafka.deadline.min(Duration::from_secs(10))));
+    let answers = match admin(settings)?.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await {
+        Ok(answers) => answers,
+        Err(cause) => {
+            tracing::info!(topic, %cause, "the broker does not say how long a message of a topic may be");
+            return Ok(None);
+        }
+    };
+    let mut configs = answers.iter().filter_map(|answer| answer.as_ref().ok());
+    Ok(configs.find_map(|config| config.get("max.message.bytes")?.value.as_ref()?.parse().ok()))
+}
+
+fn admin(settings: &Settings) -> Result<AdminClient<DefaultClientContext>, KafkaError> {
+    client::reader(&settings.kafka, "admin").create().map_err(|cause| KafkaError::Client { client: "admin", cause })
+}
+
 /// A client that asks for metadata.
 struct Cluster<'s> {
     reader: BaseConsumer,
@@ -111,9 +142,7 @@ impl<'s> Cluster<'s> {
 }
 
 async fn create(settings: &Settings, missing: &[&Wanted], deadline: Duration) -> Result<(), KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = client::reader(&settings.kafka, "admin")
-        .create()
-        .map_err(|cause| KafkaError::Client { client: "admin", cause })?;
+    let admin = admin(settings)?;
     let retention = settings.topics.retention.as_millis().to_string();
     // A dead letter holds a whole raw record and its headers.
     let bytes = settings.limits.message_bytes().to_string();

@@ -37,6 +37,8 @@ struct Entry {
     start: usize,
     end: usize,
     headers: Vec<(&'static str, String)>,
+    /// Whether it deletes its key from a compacted topic.
+    tombstone: bool,
 }
 
 impl Outbox {
@@ -71,8 +73,17 @@ impl Outbox {
             start,
             end,
             headers: Vec::new(),
+            tombstone: false,
         });
         self
+    }
+
+    /// Adds the deletion of a key of a compacted topic.
+    pub fn push_tombstone(&mut self, topic: usize, key: &[u8]) {
+        self.push(topic, key, &[]);
+        if let Some(last) = self.messages.last_mut() {
+            last.tombstone = true;
+        }
     }
 
     /// Sends the last message to this partition, whatever its key.
@@ -154,9 +165,25 @@ impl Transactions {
         offsets: &[(Partition, NextOffset)],
         group: &ConsumerGroupMetadata,
     ) -> Result<(), KafkaError> {
+        self.transact(outbox, Some((offsets, group)))
+    }
+
+    /// Publishes `outbox`, all or nothing, where it comes of no offsets.
+    ///
+    /// # Errors
+    /// When it was aborted or its outcome is unknown.
+    pub fn publish_alone(&mut self, outbox: &Outbox) -> Result<(), KafkaError> {
+        self.transact(outbox, None)
+    }
+
+    fn transact(
+        &mut self,
+        outbox: &Outbox,
+        consumed: Option<(&[(Partition, NextOffset)], &ConsumerGroupMetadata)>,
+    ) -> Result<(), KafkaError> {
         let step = |step| move |cause| KafkaError::Transaction { step, cause };
         self.producer.begin_transaction().map_err(step("begin"))?;
-        let done = self.fill(outbox, offsets, group).and_then(|()| self.commit());
+        let done = self.fill(outbox, consumed).and_then(|()| self.commit());
         if done.is_err()
             && let Err(error) = self.producer.abort_transaction(self.deadline)
         {
@@ -169,13 +196,13 @@ impl Transactions {
     fn fill(
         &self,
         outbox: &Outbox,
-        offsets: &[(Partition, NextOffset)],
-        group: &ConsumerGroupMetadata,
+        consumed: Option<(&[(Partition, NextOffset)], &ConsumerGroupMetadata)>,
     ) -> Result<(), KafkaError> {
         let started = Instant::now();
         for message in &outbox.messages {
             self.send(outbox, message, started)?;
         }
+        let Some((offsets, group)) = consumed else { return Ok(()) };
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, next) in offsets {
             list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next.0))
@@ -186,8 +213,10 @@ impl Transactions {
 
     fn send(&self, outbox: &Outbox, message: &Entry, started: Instant) -> Result<(), KafkaError> {
         let topic = &self.topics[message.topic];
-        let mut record: BaseRecord<'_, [u8], [u8]> =
-            BaseRecord::to(topic).payload(&outbox.bytes[message.key_end..message.end]);
+        let mut record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic);
+        if !message.tombstone {
+            record = record.payload(&outbox.bytes[message.key_end..message.end]);
+        }
         if !message.headers.is_empty() {
             let mut headers = OwnedHeaders::new_with_capacity(message.headers.len());
             for (key, value) in &message.headers {

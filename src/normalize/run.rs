@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use foldhash::quality::RandomState;
@@ -14,9 +15,10 @@ use super::identities::{Identities, Identity};
 use super::plan::{Plan, PlanError, Ruled};
 use super::units::Units;
 use super::{Drop, NormalizeError, Normalized, Outcome, Record, Watermark, systems};
-use crate::decode::{self, Fact, Reason, Reject};
+use crate::decode::csv::Table;
+use crate::decode::{self, Fact, Notes, Reason, Reject};
 use crate::events::{EventsBuilder, Micros, PREDICTION, Pseudonyms, SubjectId, TICK, TOKEN};
-use crate::settings::Problem;
+use crate::settings::{Format, Problem};
 
 /// Codes that only auscult itself writes.
 const RESERVED: [&str; 3] = [TICK, TOKEN, PREDICTION];
@@ -29,6 +31,7 @@ pub struct Normalizer {
     identities: Identities,
     codes: Codes,
     record_bytes: usize,
+    table: Option<Arc<Table>>,
 }
 
 impl fmt::Debug for Normalizer {
@@ -104,7 +107,13 @@ impl Normalizer {
             identities: Identities::new(pseudonyms),
             codes: Codes { by_code, concepts: concepts.concepts().to_vec() },
             record_bytes,
+            table: None,
         })
+    }
+
+    /// Reads records of [`Format::Csv`] as rows of this table from now on.
+    pub fn read_rows_of(&mut self, table: Table) {
+        self.table = Some(Arc::new(table));
     }
 
     /// Makes events of `records`.
@@ -113,7 +122,8 @@ impl Normalizer {
     /// If the SQL fails for another reason than the value of a record, or gives what cannot be an
     /// event; the Normalizer is then to be made anew.
     pub fn run(&mut self, records: &[Record<'_>]) -> Result<Normalized, NormalizeError> {
-        let (decoded, mut endings) = self.decode(records);
+        let table = self.table.clone();
+        let (decoded, mut endings) = self.decode(records, table.as_deref());
         u32::try_from(decoded.facts.len()).map_err(|_| NormalizeError::Size)?;
         let (rows, tokens, watermarks) = self.rows(records, &decoded)?;
         let (events, counts) = if decoded.facts.is_empty() {
@@ -152,7 +162,7 @@ impl Normalizer {
     }
 
     /// The facts, and how each record ended, as far as that is known.
-    fn decode<'a>(&self, records: &[Record<'a>]) -> (Decoded<'a>, Vec<Option<Ending>>) {
+    fn decode<'a>(&self, records: &[Record<'a>], table: Option<&'a Table>) -> (Decoded<'a>, Vec<Option<Ending>>) {
         let mut decoded = Decoded {
             facts: Vec::with_capacity(records.len()),
             ranges: Vec::with_capacity(records.len()),
@@ -164,6 +174,9 @@ impl Normalizer {
             let mut read = if record.bytes.len() > self.record_bytes {
                 let detail = format!("the record is longer than limits.record_bytes = {}", self.record_bytes);
                 Err(Reject::new(Reason::TooLarge, detail))
+            } else if let (Format::Csv, Some(table)) = (record.format, table) {
+                // Rows are counted as people do, from 1.
+                table.decode(record.offset + 1, record.bytes, &mut decoded.facts).map(|()| Notes::default())
             } else {
                 decode::decode(record.format, &decode::Rules::default(), record.bytes, &mut decoded.facts)
             };

@@ -8,6 +8,7 @@ mod archive;
 mod champions;
 mod error;
 mod lag;
+mod letter;
 mod normalize;
 mod recover;
 mod route;
@@ -19,6 +20,7 @@ mod ticks;
 mod train;
 
 pub use error::RoleError;
+pub use letter::Letter;
 pub use runtime::{Context, Role, run};
 pub use serve::{ServeError, Server};
 pub use site::Site;

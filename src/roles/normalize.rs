@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
-use chrono::{DateTime, SecondsFormat};
 
 use super::lag::Lag;
+use super::letter;
 use super::route::{by_owner, encode_bounded, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
@@ -75,6 +75,7 @@ struct Normalize<'c> {
     source: Source,
     ticks: Ticks,
     lag: Lag,
+    room: letter::Room,
 }
 
 impl<'c> Normalize<'c> {
@@ -99,6 +100,7 @@ impl<'c> Normalize<'c> {
             source,
             ticks: Ticks::new(settings.time, raw_partitions(settings)?),
             lag: Lag::default(),
+            room: letter::Room::default(),
         })
     }
 
@@ -155,16 +157,8 @@ impl<'c> Normalize<'c> {
         }
         for (outcome, record) in normalized.outcomes.iter().zip(&records) {
             if let Outcome::Dead(reject) = outcome {
-                let raw_format = record.format.as_str();
-                outbox.push(DEAD_LETTER, &[], record.bytes).with_headers(vec![
-                    ("reason", reject.reason.as_str().to_owned()),
-                    ("detail", reject.detail.clone()),
-                    ("topic", record.topic.to_owned()),
-                    ("partition", record.partition.to_string()),
-                    ("offset", record.offset.to_string()),
-                    ("format", raw_format.to_owned()),
-                    ("at", rfc3339(wall_now())),
-                ]);
+                let longest = self.room.of(record.bytes.len(), self.context)?;
+                letter::push(&mut outbox, DEAD_LETTER, record, reject, longest);
             }
         }
         let offsets: Vec<(Partition, NextOffset)> = read().map(|(partition, next)| (partition.clone(), next)).collect();
@@ -318,9 +312,4 @@ impl Tally {
 
 fn raw_topic<'c>(context: &'c Context, partition: &Partition) -> Option<&'c RawTopic> {
     context.site.settings.topics.raw.iter().find(|raw| *raw.topic == *partition.topic)
-}
-
-/// A time as RFC 3339 with milliseconds.
-fn rfc3339(at: Micros) -> String {
-    DateTime::from_timestamp_micros(at).map_or_else(String::new, |t| t.to_rfc3339_opts(SecondsFormat::Millis, true))
 }

@@ -10,6 +10,8 @@ pub enum Format {
     Fhir,
     /// HL7 v2 ER7, one message a record.
     Hl7v2,
+    /// CSV, one row a record, read by a mapping; of files only.
+    Csv,
 }
 
 impl Format {
@@ -19,6 +21,7 @@ impl Format {
             Format::Flat => "flat",
             Format::Fhir => "fhir",
             Format::Hl7v2 => "hl7v2",
+            Format::Csv => "csv",
         }
     }
 }

@@ -83,6 +83,8 @@ pub struct Topics {
     pub models: String,
     /// Default `auscult.dead-letter`.
     pub dead_letter: String,
+    /// Compacted, default `auscult.redriven`: which dead letters were sent back.
+    pub redriven: String,
     /// Default `auscult.feedback`.
     pub feedback: String,
     /// Partitions of a topic made at start.

@@ -38,6 +38,7 @@ alerts = "auscult.alerts"
 alert_state = "auscult.alert-state"
 models = "auscult.models"
 dead_letter = "auscult.dead-letter"
+redriven = "auscult.redriven"
 feedback = "auscult.feedback"
 partitions = 4
 replication = 1

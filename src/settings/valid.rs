@@ -147,6 +147,7 @@ impl Reader<'_> {
         let alert_state = self.topic("topics.alert_state");
         let models = self.topic("topics.models");
         let dead_letter = self.topic("topics.dead_letter");
+        let redriven = self.topic("topics.redriven");
         let feedback = self.topic("topics.feedback");
         let own = [
             ("topics.events", &events),
@@ -155,6 +156,7 @@ impl Reader<'_> {
             ("topics.alert_state", &alert_state),
             ("topics.models", &models),
             ("topics.dead_letter", &dead_letter),
+            ("topics.redriven", &redriven),
             ("topics.feedback", &feedback),
         ];
         let mut names: BTreeSet<&str> = BTreeSet::new();
@@ -185,6 +187,7 @@ impl Reader<'_> {
             alert_state: alert_state?,
             models: models?,
             dead_letter: dead_letter?,
+            redriven: redriven?,
             feedback: feedback?,
             partitions: u32::try_from(partitions?).ok()?,
             replication: u32::try_from(replication?).ok()?,

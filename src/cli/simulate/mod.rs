@@ -55,22 +55,21 @@ pub(super) struct Line {
 /// The records of a hospital in the order they are sent, written as `format`.
 ///
 /// # Errors
-/// [`CliError::Usage`] for HL7 v2, which this version does not write. An item is an error only if
+/// [`CliError::Usage`] for HL7 v2 and CSV, which this version does not write. An item is an error only if
 /// a record cannot be written as JSON, which does not happen.
 pub(super) fn lines(
     hospital: Hospital,
     format: Format,
 ) -> Result<impl Iterator<Item = Result<Line, serde_json::Error>>, CliError> {
-    if format == Format::Hl7v2 {
-        return Err(CliError::Usage(
-            "simulate does not write HL7 v2 in this version; give --format flat or fhir".to_owned(),
-        ));
+    if matches!(format, Format::Hl7v2 | Format::Csv) {
+        let text = format!("simulate does not write {} in this version; give --format flat or fhir", format.as_str());
+        return Err(CliError::Usage(text));
     }
     let names = Names { seed: hospital.seed() };
     Ok(hospital.filter_map(move |record| {
         let bytes = match format {
             Format::Fhir => write::fhir(names, &record).transpose()?,
-            Format::Flat | Format::Hl7v2 => write::flat(names, &record),
+            Format::Flat | Format::Hl7v2 | Format::Csv => write::flat(names, &record),
         };
         Some(bytes.map(|bytes| Line { sent: record.sent, patient: record.patient, bytes }))
     }))

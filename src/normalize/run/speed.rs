@@ -20,7 +20,7 @@ fn speed() {
         let mut timed = |stage: usize, start: Instant| spent[stage] += start.elapsed();
         for chunk in records.chunks(batch) {
             let start = Instant::now();
-            let (decoded, mut endings) = site.decode(chunk);
+            let (decoded, mut endings) = site.decode(chunk, None);
             timed(0, start);
             let start = Instant::now();
             let (rows, tokens, _) = site.rows(chunk, &decoded).unwrap();
