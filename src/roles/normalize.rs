@@ -14,7 +14,7 @@ use super::letter;
 use super::route::{by_owner, encode_bounded, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
-use crate::events::{EventsBuilder, EventsError, Micros, SCHEMA_VERSION};
+use crate::events::{EventsBuilder, EventsError, SCHEMA_VERSION};
 use crate::kafka::{
     Block, Fill, KafkaError, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings,
     Transactions, raw_partitions,
