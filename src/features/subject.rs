@@ -179,7 +179,7 @@ impl Subject {
     /// The fact that an event asserts.
     fn fact(&self, event: &EventRef<'_>, rules: &Rules) -> Fact {
         let has_value = event.numeric_value.is_some_and(f32::is_finite);
-        let concept = event.concept.filter(|_| has_value).and_then(|concept| rules.spec.series_of(concept));
+        let concept = event.plausible_concept().filter(|_| has_value).and_then(|concept| rules.spec.series_of(concept));
         Fact {
             content: content(event),
             number: self.next_number,
@@ -335,7 +335,7 @@ fn content(event: &EventRef<'_>) -> u64 {
     event.time.hash(&mut hasher);
     event.numeric_value.map(f32::to_bits).hash(&mut hasher);
     event.code.hash(&mut hasher);
-    for text in [event.unit, event.concept, event.encounter_id, event.text_value] {
+    for text in [event.unit, event.plausible_concept(), event.encounter_id, event.text_value] {
         text.hash(&mut hasher);
     }
     hasher.finish()

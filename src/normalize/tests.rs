@@ -101,6 +101,7 @@ fn a_fact_becomes_an_event() {
             text_value: None,
             unit: Some("/min"),
             concept: Some("heart_rate"),
+            implausible: false,
             recorded_at: 25 * HOUR,
             op: Op::Assert,
             event_key: key.event_key(subject, &[b"id", b"x"]),

@@ -24,6 +24,7 @@ pub(super) fn tick(source: &str, watermark: Option<Micros>, idle: bool, all: u16
         text_value: idle.then_some("idle"),
         unit: None,
         concept: None,
+        implausible: false,
         recorded_at: watermark.unwrap_or(0),
         op: Op::Assert,
         event_key: EventKey([0; 16]),

@@ -115,7 +115,7 @@ fn redeliveries_corrections_and_retractions() {
     assert_eq!(look(&mut run, 1), (1.0, 80.0));
     assert_eq!(run.apply(heart_rate(85.0, at, 1)), Applied::Corrected);
     assert_eq!(look(&mut run, 2), (1.0, 85.0));
-    let implausible = EventRef { concept: None, ..heart_rate(8500.0, at, 1) };
+    let implausible = EventRef { implausible: true, ..heart_rate(8500.0, at, 1) };
     assert_eq!(run.apply(implausible), Applied::Corrected);
     assert_eq!(look(&mut run, 3).0, 0.0, "corrected to what no feature counts");
     assert_eq!(run.apply(heart_rate(85.0, at - HOUR, 1)), Applied::Corrected);
