@@ -259,6 +259,9 @@ fn is_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(super) mod hospital;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

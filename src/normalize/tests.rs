@@ -1,5 +1,7 @@
 //! Records through the whole room, with the files of the two sites.
 
+mod public;
+
 use std::cell::RefCell;
 use std::io::Read as _;
 

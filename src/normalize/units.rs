@@ -261,6 +261,9 @@ fn finite(factor: f64, shift: f64) -> Option<Linear> {
 }
 
 #[cfg(test)]
+mod corpus;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
