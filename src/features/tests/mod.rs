@@ -80,7 +80,8 @@ fn trigger(toml: &str) -> Trigger {
 }
 
 fn spec(toml: &str) -> Arc<FeatureSpec> {
-    let concepts = [("heart_rate", "/min"), ("lactate", "mmol/L")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let concepts =
+        [("heart_rate", "/min"), ("lactate", "mmol/L"), ("vasopressor", "")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     Arc::new(FeatureSpec::parse("features.toml", toml, &concepts.into()).unwrap())
 }
 
