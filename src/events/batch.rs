@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float32Array, Float32Builder, Int64Array,
-    Int64Builder, LargeStringArray, LargeStringBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondArray, TimestampMicrosecondBuilder,
+    Array, ArrayRef, BooleanArray, BooleanBuilder, FixedSizeBinaryArray, FixedSizeBinaryBuilder, Float32Array,
+    Float32Builder, Int64Array, Int64Builder, LargeStringArray, LargeStringBuilder, RecordBatch, StringArray,
+    StringBuilder, TimestampMicrosecondArray, TimestampMicrosecondBuilder,
 };
 
 use super::{EventKey, EventsError, Micros, Op, SubjectId, column, schema};
@@ -27,6 +27,8 @@ pub struct EventRef<'a> {
     pub unit: Option<&'a str>,
     /// Concept of the site's `concepts.csv`.
     pub concept: Option<&'a str>,
+    /// Whether the number is beyond what is plausible for the concept: kept, but no feature looks at it.
+    pub implausible: bool,
     /// When it became known.
     pub recorded_at: Micros,
     /// Assert or retract.
@@ -37,6 +39,13 @@ pub struct EventRef<'a> {
     pub encounter_id: Option<&'a str>,
     /// `topic-partition-offset#index`.
     pub source: &'a str,
+}
+
+impl<'a> EventRef<'a> {
+    /// The concept under which features see the number: none if it is not plausible.
+    pub fn plausible_concept(&self) -> Option<&'a str> {
+        self.concept.filter(|_| !self.implausible)
+    }
 }
 
 /// Builds an event batch row by row.
@@ -54,6 +63,7 @@ pub struct EventsBuilder {
     key: FixedSizeBinaryBuilder,
     encounter: StringBuilder,
     source: StringBuilder,
+    implausible: BooleanBuilder,
     rows: usize,
 }
 
@@ -79,6 +89,7 @@ impl EventsBuilder {
             key: FixedSizeBinaryBuilder::new(16),
             encounter: StringBuilder::new(),
             source: StringBuilder::new(),
+            implausible: BooleanBuilder::new(),
             rows: 0,
         }
     }
@@ -100,6 +111,7 @@ impl EventsBuilder {
         self.op.append_value(event.op.as_str());
         self.encounter.append_option(event.encounter_id);
         self.source.append_value(event.source);
+        self.implausible.append_value(event.implausible);
         self.rows += 1;
         Ok(())
     }
@@ -133,6 +145,7 @@ impl EventsBuilder {
             Arc::new(self.key.finish()),
             Arc::new(self.encounter.finish()),
             Arc::new(self.source.finish()),
+            Arc::new(self.implausible.finish()),
         ];
         Ok(RecordBatch::try_new(schema(), columns)?)
     }
@@ -153,6 +166,7 @@ pub struct EventsView<'a> {
     key: &'a FixedSizeBinaryArray,
     encounter: &'a StringArray,
     source: &'a StringArray,
+    implausible: &'a BooleanArray,
 }
 
 impl<'a> EventsView<'a> {
@@ -174,6 +188,7 @@ impl<'a> EventsView<'a> {
             key: typed(batch, column::EVENT_KEY, "event_key")?,
             encounter: typed(batch, column::ENCOUNTER_ID, "encounter_id")?,
             source: typed(batch, column::SOURCE, "source")?,
+            implausible: typed(batch, column::IMPLAUSIBLE, "implausible")?,
         };
         if view.key.value_length() != 16 {
             return Err(EventsError::Column("event_key"));
@@ -211,6 +226,7 @@ impl<'a> EventsView<'a> {
             event_key: EventKey(key),
             encounter_id: self.encounter.is_valid(i).then(|| self.encounter.value(i)),
             source: self.source.value(i),
+            implausible: self.implausible.is_valid(i) && self.implausible.value(i),
         }
     }
 }
@@ -233,6 +249,7 @@ mod tests {
             text_value: None,
             unit: Some("/min"),
             concept: None,
+            implausible: true,
             recorded_at: 5,
             op: Op::Retract,
             event_key: EventKey([3; 16]),
@@ -244,7 +261,8 @@ mod tests {
     #[test]
     fn rows_come_back_as_they_went_in() {
         let mut builder = EventsBuilder::new();
-        let tick = EventRef { subject: None, code: super::super::TICK, op: Op::Assert, ..event("") };
+        let tick =
+            EventRef { subject: None, code: super::super::TICK, op: Op::Assert, implausible: false, ..event("") };
         builder.push(&event("LOINC//8867-4")).unwrap();
         builder.push(&tick).unwrap();
         let batch = builder.finish().unwrap();

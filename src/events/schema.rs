@@ -30,6 +30,8 @@ pub mod column {
     pub const ENCOUNTER_ID: usize = 10;
     /// `topic-partition-offset#index` of the raw message.
     pub const SOURCE: usize = 11;
+    /// Whether the number is beyond what is plausible for the concept.
+    pub const IMPLAUSIBLE: usize = 12;
 }
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -47,6 +49,8 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("event_key", DataType::FixedSizeBinary(16), false),
         Field::new("encounter_id", DataType::Utf8, true),
         Field::new("source", DataType::Utf8, false),
+        // Nullable, so that what was written before there was this column can be read: null is no.
+        Field::new("implausible", DataType::Boolean, true),
     ]))
 });
 

@@ -57,7 +57,7 @@ struct On {
 
 impl On {
     fn wants(&self, event: &EventRef<'_>) -> bool {
-        self.what.contains(event.code) || event.concept.is_some_and(|concept| self.what.contains(concept))
+        self.what.contains(event.code) || event.plausible_concept().is_some_and(|concept| self.what.contains(concept))
     }
 }
 

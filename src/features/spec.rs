@@ -156,6 +156,8 @@ pub struct FeatureSpec {
     by_concept: HashMap<Box<str>, u16, FixedState>,
     codes: Codes,
     panes: Vec<Vec<Pane>>,
+    /// Series of concepts without a unit: an event is a sample whether it has a number or not.
+    presence: Vec<bool>,
     demographics: Vec<(Demographic, u32)>,
     /// A row of which nothing is known.
     blank: Vec<f32>,
@@ -209,6 +211,11 @@ impl FeatureSpec {
         self.by_concept.get(concept).copied()
     }
 
+    /// Whether a series is of a concept without a unit, such as a drug or a diagnosis, which needs no number.
+    pub(super) fn is_of_presence(&self, series: u16) -> bool {
+        self.presence.get(usize::from(series)).copied().unwrap_or(false)
+    }
+
     /// The groups of codes.
     pub(super) fn codes(&self) -> &Codes {
         &self.codes
@@ -251,6 +258,7 @@ impl SpecBuilder {
             by_concept: HashMap::default(),
             codes: Codes::default(),
             panes: Vec::new(),
+            presence: Vec::new(),
             demographics: Vec::new(),
             blank: Vec::new(),
             hash: String::new(),
@@ -263,7 +271,7 @@ impl SpecBuilder {
 
     /// Adds an aggregate of samples in `unit`; `window_name` is how the window was written.
     pub(super) fn aggregate(&mut self, of: &SeriesOf, unit: &str, window: (Window, &str), aggregate: Aggregate) {
-        let series = self.series(of);
+        let series = self.series(of, unit);
         let (name, patterns): (&str, &[String]) = match of {
             SeriesOf::Concept(name) => (name, &[]),
             SeriesOf::Codes(name, patterns) => (name, patterns),
@@ -308,12 +316,13 @@ impl SpecBuilder {
         self.spec
     }
 
-    fn series(&mut self, of: &SeriesOf) -> u16 {
+    fn series(&mut self, of: &SeriesOf, unit: &str) -> u16 {
         if let Some(known) = self.series.get(of) {
             return *known;
         }
         let series = self.spec.panes.len() as u16;
         self.spec.panes.push(Vec::new());
+        self.spec.presence.push(unit.is_empty());
         match of {
             SeriesOf::Concept(concept) => {
                 self.spec.by_concept.insert(concept.as_str().into(), series);

@@ -179,7 +179,8 @@ impl Subject {
     /// The fact that an event asserts.
     fn fact(&self, event: &EventRef<'_>, rules: &Rules) -> Fact {
         let has_value = event.numeric_value.is_some_and(f32::is_finite);
-        let concept = event.concept.filter(|_| has_value).and_then(|concept| rules.spec.series_of(concept));
+        let concept = event.plausible_concept().and_then(|concept| rules.spec.series_of(concept));
+        let concept = concept.filter(|series| has_value || rules.spec.is_of_presence(*series));
         Fact {
             content: content(event),
             number: self.next_number,
@@ -213,7 +214,8 @@ impl Subject {
                 self.series.resize_with(rules.spec.panes().len(), Series::default);
                 self.bytes += self.series.len() * size_of::<Series>();
             }
-            let value = event.numeric_value.unwrap_or(f32::NAN);
+            // Without a number it is a sample of presence.
+            let value = event.numeric_value.filter(|value| value.is_finite()).unwrap_or(1.0);
             self.sample(fact.concept, Sample { time, value, fact: fact.number });
             for series in codes {
                 self.sample(*series, Sample { time, value: 1.0, fact: fact.number });
@@ -335,7 +337,7 @@ fn content(event: &EventRef<'_>) -> u64 {
     event.time.hash(&mut hasher);
     event.numeric_value.map(f32::to_bits).hash(&mut hasher);
     event.code.hash(&mut hasher);
-    for text in [event.unit, event.concept, event.encounter_id, event.text_value] {
+    for text in [event.unit, event.plausible_concept(), event.encounter_id, event.text_value] {
         text.hash(&mut hasher);
     }
     hasher.finish()

@@ -44,7 +44,9 @@ impl Facts {
                         code
                     }
                 };
-                facts.insert(event.event_key, Fact { time: event.time, code, value: event.numeric_value });
+                // A number that cannot be is no reason for a label.
+                let value = event.numeric_value.filter(|_| !event.implausible);
+                facts.insert(event.event_key, Fact { time: event.time, code, value });
             }
         }
     }

@@ -250,6 +250,7 @@ mod tests {
             text_value: None,
             unit: None,
             concept: None,
+            implausible: false,
             recorded_at: time * HOUR,
             op,
             event_key: EventKey([key; 16]),

@@ -7,9 +7,9 @@ use arrow::array::{Array, AsArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef, TimeUnit};
 use deltalake::DeltaTable;
-use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake::kernel::transaction::CommitProperties;
+use deltalake::kernel::{StructField, StructType};
 use deltalake::protocol::SaveMode;
 use futures::{StreamExt as _, TryStreamExt as _};
 use url::Url;
@@ -167,7 +167,8 @@ pub(super) struct DataFile {
 
 impl Library {
     /// The library at `url`, whose folders are made where it is a file URL. The tables are
-    /// made when something is first appended to them.
+    /// made when something is first appended to them; those that an earlier version made get
+    /// the columns that have come since.
     ///
     /// # Errors
     /// If a folder cannot be made, the scheme is not supported or what lies there is damaged.
@@ -179,7 +180,9 @@ impl Library {
         let library = Library { root };
         for table in Table::ALL {
             make_folder(&library.table_url(table)?)?;
-            library.open_table(table).await?;
+            if let Some(delta) = library.open_table(table).await? {
+                library.complete(delta, table).await?;
+            }
         }
         Ok(library)
     }
@@ -260,9 +263,30 @@ impl Library {
         }
     }
 
+    /// Adds the columns that a table lacks. Only such as may be null: what is there has none.
+    async fn complete(&self, delta: DeltaTable, table: Table) -> Result<(), LibraryError> {
+        let schema: StructType = convert::stored_schema(&table.schema()).as_ref().try_into_kernel()?;
+        let missing = missing(&delta, &schema)?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let added = delta.add_columns().with_fields(missing).await;
+        match (added, self.open_table(table).await?) {
+            // Another process may have added them meanwhile.
+            (Err(error), Some(delta)) if !self::missing(&delta, &schema)?.is_empty() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+
     fn table_url(&self, table: Table) -> Result<Url, LibraryError> {
         self.root.join(&format!("{}/", table.name())).map_err(|_| LibraryError::Url)
     }
+}
+
+/// Columns of `schema` that may be null and are not in a table.
+fn missing(delta: &DeltaTable, schema: &StructType) -> Result<Vec<StructField>, LibraryError> {
+    let have = delta.snapshot()?.schema();
+    Ok(schema.fields().filter(|field| field.is_nullable() && have.field(field.name()).is_none()).cloned().collect())
 }
 
 fn make_folder(url: &Url) -> Result<(), LibraryError> {

@@ -33,6 +33,7 @@ pub(super) fn event(subject: i64, n: i64) -> EventRef<'static> {
         text_value: (n % 2 == 1).then_some("größer ∅"),
         unit: (n % 2 == 0).then_some("/min"),
         concept: (n % 3 == 0).then_some("heart_rate"),
+        implausible: n % 9 == 0,
         recorded_at: n * 1000 + 7,
         op: Op::Assert,
         event_key: EventKey(key),
@@ -253,7 +254,7 @@ async fn every_column_comes_back_as_it_went_in() {
     library.append(Table::Events, vec![given.clone()], &BTreeMap::from([(11, 4)])).await.unwrap();
     let back = whole(&library, 11).await;
     assert_eq!(back, given);
-    let columns: Vec<usize> = (0..12).collect();
+    let columns: Vec<usize> = (0..13).collect();
     assert_eq!(back.project(&columns).unwrap(), batch(&events));
     assert_eq!(library.positions(Table::Events).await.unwrap(), BTreeMap::from([(11, 4)]));
     assert_eq!((library.partitions().await.unwrap(), library.rows(Table::Events).await.unwrap()), (vec![11], 43));
@@ -447,4 +448,34 @@ fn a_fingerprint_sees_every_part_of_the_content() {
     prints.sort_unstable();
     prints.dedup();
     assert_eq!(prints.len(), others.len() + 1);
+}
+
+/// A library as the first version made it, without the column `implausible`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_library_of_the_first_version_gets_its_new_column() {
+    let (_folder, url) = temporary();
+    let old: Vec<EventRef<'_>> = (0..20).map(|n| EventRef { implausible: false, ..event(1, n) }).collect();
+    let rows = with_position(&batch(&old), 0, 0).unwrap();
+    let stored = super::convert::stored_schema(&Table::Events.schema());
+    let first: Vec<usize> = (0..stored.fields().len()).filter(|i| stored.field(*i).name() != "implausible").collect();
+    let rows = super::convert::conform(&rows, &stored, Table::Events).unwrap().project(&first).unwrap();
+    let table = url.join("events/").unwrap();
+    std::fs::create_dir_all(table.to_file_path().unwrap()).unwrap();
+    let delta = deltalake::DeltaTable::try_from_url(table).await.unwrap();
+    delta.write(vec![rows]).with_partition_columns(["partition"]).await.unwrap();
+
+    for _ in 0..2 {
+        let library = Library::open(&url).await.unwrap();
+        let read = whole(&library, 0).await;
+        let view = EventsView::new(&read).unwrap();
+        assert_eq!((0..view.len()).map(|i| view.row(i)).collect::<Vec<_>>(), old);
+    }
+    let library = Library::open(&url).await.unwrap();
+    let new: Vec<EventRef<'_>> = (20..40).map(|n| event(1, n)).collect();
+    let rows = with_position(&batch(&new), 0, 1).unwrap();
+    library.append(Table::Events, vec![rows], &BTreeMap::from([(0, 1)])).await.unwrap();
+    let read = whole(&library, 0).await;
+    let view = EventsView::new(&read).unwrap();
+    assert_eq!((20..40).map(|i| view.row(i)).collect::<Vec<_>>(), new);
+    assert!(new.iter().any(|event| event.implausible));
 }

@@ -12,9 +12,10 @@ use arrow::compute::{cast, concat, take};
 use arrow::datatypes::Float32Type;
 
 use super::NormalizeError;
+use super::codes::Codes;
 use super::facts::name;
 use super::plan::Ruled;
-use super::run::{Codes, Token};
+use super::run::Token;
 use crate::decode::{Fact, Reason, Reject};
 use crate::events::{Op, SubjectId, column, schema};
 
@@ -58,7 +59,7 @@ pub(super) struct Assembled {
 /// What is counted of the events.
 #[derive(Default)]
 pub(super) struct Counts {
-    /// Events by concept that lost it.
+    /// Events by concept whose number is not plausible.
     pub(super) implausible: BTreeMap<String, u64>,
     /// Events of a code system whose code has no concept.
     pub(super) unmapped: u64,
@@ -214,17 +215,26 @@ fn count(
     is_dead: impl Fn(usize) -> bool,
 ) -> Result<Counts, NormalizeError> {
     let mut counts = Counts::default();
-    let concept = ruled.columns.iter().find(|(at, _)| *at == column::CONCEPT).map(|(_, values)| values);
-    let Some(concept) = concept.filter(|concept| concept.null_count() > 0) else { return Ok(counts) };
+    let given = |i: usize| ruled.columns.iter().find(|(at, _)| *at == i).map(|(_, values)| values);
+    let unmapped = given(column::CONCEPT).filter(|concept| concept.null_count() > 0);
+    let flags = given(column::IMPLAUSIBLE).and_then(|flags| flags.as_boolean_opt());
+    let flags = flags.filter(|flags| flags.true_count() > 0);
+    if unmapped.is_none() && flags.is_none() {
+        return Ok(counts);
+    }
     for (record, range) in parts.ranges.iter().enumerate() {
         if is_dead(record) {
             continue;
         }
-        for fact in range.clone().filter(|fact| place[*fact] != LEFT_OUT && concept.is_null(place[*fact] as usize)) {
-            let has_problem = ruled.problem.as_ref().is_some_and(|problem| problem.is_valid(place[fact] as usize));
+        for fact in range.clone().filter(|fact| place[*fact] != LEFT_OUT) {
+            let row = place[fact] as usize;
+            let implausible = flags.is_some_and(|flags| flags.is_valid(row) && flags.value(row));
+            if !implausible && unmapped.is_none_or(|concept| concept.is_valid(row)) {
+                continue;
+            }
             let meant = parts.code(fact).and_then(|code| parts.codes.concept(code));
             match meant {
-                Some(meant) if !has_problem && parts.facts[fact].op == Op::Assert => {
+                Some(meant) if implausible && parts.facts[fact].op == Op::Assert => {
                     match counts.implausible.get_mut(&meant.name) {
                         Some(count) => *count += 1,
                         None => drop(counts.implausible.insert(meant.name.clone(), 1)),

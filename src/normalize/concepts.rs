@@ -4,11 +4,7 @@
 //! and that all problems of the file are found at once, each with its row.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::error::ArrowError;
 use csv::StringRecord;
 
 use super::{systems, units};
@@ -17,15 +13,17 @@ use crate::settings::Problem;
 
 /// What a code of the log means.
 #[derive(Clone, PartialEq, Debug)]
-struct Mapping {
-    /// Code as the log writes it.
-    code: String,
-    /// Index of the concept.
-    concept: usize,
+pub(super) struct Mapping {
+    /// Code as the log writes it, or the beginning of codes.
+    pub(super) code: String,
+    /// Whether it is the beginning of codes: written with a `*` at its end.
+    pub(super) is_prefix: bool,
+    /// Index of the concept in [`Concepts::concepts`].
+    pub(super) concept: usize,
     /// Least plausible value in the concept's unit.
-    low: f64,
+    pub(super) low: f64,
     /// Greatest plausible value in the concept's unit.
-    high: f64,
+    pub(super) high: f64,
 }
 
 /// One concept: what is kept of a value whatever the code.
@@ -48,6 +46,12 @@ pub struct Concepts {
     concepts: Vec<Concept>,
 }
 
+/// The unit of a concept whose values are grades: negative, trace, 1+ to 4+.
+pub(super) const ORDINAL: &str = "{ordinal}";
+
+/// Stands at the end of a code for whatever begins so.
+const WILDCARD: char = '*';
+
 /// Columns of `concepts.csv`; the first three must be there.
 const COLUMNS: [&str; 9] = ["system", "code", "concept", "unit", "low", "high", "molar_mass", "valence", "description"];
 const REQUIRED: usize = 3;
@@ -55,15 +59,21 @@ const REQUIRED: usize = 3;
 impl Concepts {
     /// Reads the text of `concepts.csv`.
     ///
-    /// Columns: `system` (short name, URI or OID; empty for a MEDS code as it stands), `code`,
-    /// `concept` (lower case, digits and `_`), `unit` (UCUM), `low` and `high` (plausible range in
-    /// that unit, both inclusive), `molar_mass` (grams per mole), `valence`, `description` (not
-    /// read). All but the first three may be left out or empty.
+    /// Columns: `system` (short name, URI or OID; empty for a MEDS code as it stands), `code` (with
+    /// `*` at its end whatever begins so; a longer beginning goes before a shorter one, and a row
+    /// without `*` before both), `concept` (lower case, digits and `_`), `unit` (UCUM; `{ordinal}`
+    /// for grades), `low` and `high` (plausible range in that unit, both inclusive), `molar_mass`
+    /// (grams per mole), `valence`, `description` (not read). All but the first three may be left
+    /// out or empty. A line that begins with `#` is a comment.
     ///
     /// # Errors
     /// Every problem of the file at once, each with its row (the header is row 1).
     pub fn parse(file: &str, csv: &str) -> Result<Self, Vec<Problem>> {
-        let mut reader = csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(csv.as_bytes());
+        let mut reader = csv::ReaderBuilder::new()
+            .flexible(true)
+            .comment(Some(b'#'))
+            .trim(csv::Trim::All)
+            .from_reader(csv.as_bytes());
         let mut read = Reading { file, problems: Vec::new(), concepts: Vec::new(), by_name: HashMap::new() };
         let columns = match reader.headers() {
             Ok(header) => read.columns(&header.clone()),
@@ -74,7 +84,7 @@ impl Concepts {
         }
         let width = reader.headers().map_or(0, StringRecord::len);
         let mut mappings: Vec<Mapping> = Vec::new();
-        let mut rows: HashMap<String, u64> = HashMap::new();
+        let mut rows: HashMap<(String, bool), u64> = HashMap::new();
         for record in reader.records() {
             let Ok(record) = record else {
                 read.problem("file", "is not a table of comma separated values", "save it as CSV in UTF-8");
@@ -87,7 +97,7 @@ impl Concepts {
                 continue;
             }
             let Some(mapping) = read.row(row, &columns, &record) else { continue };
-            if let Some(first) = rows.insert(mapping.code.clone(), row) {
+            if let Some(first) = rows.insert((mapping.code.clone(), mapping.is_prefix), row) {
                 let what = format!("maps the code of row {first} once more");
                 read.problem(&format!("row {row}, code"), &what, "keep one of the two rows");
             }
@@ -106,37 +116,9 @@ impl Concepts {
         &self.concepts
     }
 
-    /// Code of the log to the index of its concept in [`Self::concepts`].
-    pub(super) fn by_code(&self) -> impl Iterator<Item = (&str, usize)> {
-        self.mappings.iter().map(|mapping| (mapping.code.as_str(), mapping.concept))
-    }
-
-    /// Schema of the table `concepts` of `normalize.sql`.
-    pub(super) fn schema() -> SchemaRef {
-        Arc::new(Schema::new(vec![
-            Field::new("code", DataType::Utf8, false),
-            Field::new("concept", DataType::Utf8, false),
-            Field::new("unit", DataType::Utf8, true),
-            Field::new("low", DataType::Float64, false),
-            Field::new("high", DataType::Float64, false),
-        ]))
-    }
-
-    /// The table `concepts` of `normalize.sql`, a row a code.
-    ///
-    /// # Errors
-    /// If Arrow refuses the columns.
-    pub(super) fn table(&self) -> Result<RecordBatch, ArrowError> {
-        let concept = |mapping: &Mapping| &self.concepts[mapping.concept];
-        let unit = |mapping| Some(concept(mapping).unit.as_str()).filter(|unit| !unit.is_empty());
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from_iter_values(self.mappings.iter().map(|m| &m.code))),
-            Arc::new(StringArray::from_iter_values(self.mappings.iter().map(|m| &concept(m).name))),
-            Arc::new(StringArray::from_iter(self.mappings.iter().map(unit))),
-            Arc::new(Float64Array::from_iter_values(self.mappings.iter().map(|m| m.low))),
-            Arc::new(Float64Array::from_iter_values(self.mappings.iter().map(|m| m.high))),
-        ];
-        RecordBatch::try_new(Self::schema(), columns)
+    /// What every code means.
+    pub(super) fn mappings(&self) -> &[Mapping] {
+        &self.mappings
     }
 }
 
@@ -210,11 +192,18 @@ impl Reading<'_> {
         }
         let molar_mass = self.positive(&key("molar_mass"), field("molar_mass"));
         let valence = self.positive(&key("valence"), field("valence"));
+        let (code, is_prefix) = match code.strip_suffix(WILDCARD) {
+            Some(beginning) => (beginning.to_owned(), true),
+            None => (code, false),
+        };
+        if is_prefix && code.is_empty() {
+            self.problem(&key("code"), "is the beginning of every code", "write a letter or digit before the *");
+        }
         if self.problems.len() > before {
             return None;
         }
         let concept = self.concept(row, Concept { name: name.to_owned(), unit: unit.to_owned(), molar_mass, valence });
-        Some(Mapping { code, concept, low, high })
+        Some(Mapping { code, is_prefix, concept, low, high })
     }
 
     /// Index of the concept, which must agree with what earlier rows said of it.
@@ -270,6 +259,9 @@ fn is_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(super) mod hospital;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -291,9 +283,8 @@ mod tests {
         let units = concepts.units();
         assert_eq!(units.get("heart_rate").map(String::as_str), Some("/min"));
         assert_eq!(units.get("is_female").map(String::as_str), Some(""));
-        let codes: Vec<(&str, usize)> = concepts.by_code().collect();
+        let codes: Vec<(&str, usize)> = concepts.mappings().iter().map(|m| (m.code.as_str(), m.concept)).collect();
         assert_eq!(codes, [("LOINC//8867-4", 0), ("SNOMED//364075005", 0), ("GENDER//F", 1)]);
-        assert_eq!(concepts.table().unwrap().num_rows(), 3);
     }
 
     #[test]
@@ -306,7 +297,11 @@ mod tests {
                    LOINC,5,rate,/h,,,\n\
                    http://loinc.org,4,rate,/min,,,\n\
                    LOINC,7,rate\n\
-                   PATIENT,TOKEN,rate,/min,,,\n";
+                   PATIENT,TOKEN,rate,/min,,,\n\
+                   ,*,rate,/min,,,\n\
+                   CVX,*,vaccine,,,,\n\
+                   # a comment\n\
+                   LOINC,9*,rate,/min,,,\nLOINC,9*,rate,/min,,,\n";
         let expected = [
             "row 2, concept",
             "row 3, unit",
@@ -319,6 +314,8 @@ mod tests {
             "row 7, code",
             "row 8",
             "row 9, code",
+            "row 10, code",
+            "row 14, code",
         ];
         assert_eq!(keys(csv), expected);
     }

@@ -14,6 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
 use super::identities::{EncounterId, Identity};
+use super::reading::Reading;
 use super::systems;
 use crate::decode::{Fact, Value};
 use crate::events::{EventKey, Micros, Op, Pseudonyms, SubjectId, TOKEN};
@@ -124,7 +125,7 @@ impl FactRows {
         Ok(())
     }
 
-    /// Adds a fact.
+    /// Adds a fact. `meant` is the number that its text means.
     ///
     /// # Errors
     /// If Arrow refuses the key's width, which a key of 16 bytes never is.
@@ -135,17 +136,18 @@ impl FactRows {
         key: EventKey,
         recorded: Micros,
         source: Source<'_>,
+        meant: Option<Reading>,
     ) -> Result<(), ArrowError> {
         self.key.append_value(key.0)?;
         self.subject.append_value(identity.subject.0);
         self.time.append_option(fact.time);
         if let Some(system) = &fact.system {
             // Writing to a builder cannot fail.
-            let _ = self.code.write_str(systems::short(system));
+            let _ = self.code.write_str(&systems::short(system));
             let _ = self.code.write_str(systems::SEPARATOR);
         }
         self.code.append_value(&*fact.code);
-        self.value(&fact.value);
+        self.value(&fact.value, meant);
         self.unit.append_option(unit(fact));
         self.recorded.append_value(recorded);
         self.op.append_value(fact.op.as_str());
@@ -154,7 +156,7 @@ impl FactRows {
         Ok(())
     }
 
-    fn value(&mut self, value: &Value<'_>) {
+    fn value(&mut self, value: &Value<'_>, meant: Option<Reading>) {
         match value {
             Value::None => {
                 self.numeric.append_null();
@@ -171,8 +173,8 @@ impl FactRows {
                 self.text.append_value("");
             }
             Value::Text(text) => {
-                self.numeric.append_null();
-                self.text.append_value(&**text);
+                self.numeric.append_option(meant.map(|meant| meant.number));
+                self.text.append_option((!meant.is_some_and(|meant| meant.is_plain)).then_some(&**text));
             }
             Value::Bool(truth) => {
                 self.numeric.append_value(f64::from(u8::from(*truth)));
@@ -208,9 +210,9 @@ impl FactRows {
     }
 }
 
-/// The unit of a fact; empty is none.
+/// The unit of a fact; blank is none.
 pub(super) fn unit<'f>(fact: &'f Fact<'_>) -> Option<&'f str> {
-    fact.unit.as_deref().filter(|unit| !unit.is_empty())
+    fact.unit.as_deref().filter(|unit| !unit.trim_ascii().is_empty())
 }
 
 /// Key of a fact: from the source's own identifier, or from the fields where it has none. Neither
@@ -314,7 +316,7 @@ mod tests {
         let source = Source { prefix: "raw-0-", offset: 7, index: 0 };
         rows.token(identity.subject, "sealed", EventKey([1; 16]), 3, source).unwrap();
         for fact in facts {
-            rows.fact(fact, &identity, EventKey([0; 16]), 9, source).unwrap();
+            rows.fact(fact, &identity, EventKey([0; 16]), 9, source, None).unwrap();
         }
         rows.finish(1).unwrap()
     }
@@ -333,7 +335,7 @@ mod tests {
 
     #[test]
     fn codes_and_units_are_those_of_the_log() {
-        let plain = Fact { system: None, code: "MEDS_BIRTH".into(), unit: Some("".into()), ..fact() };
+        let plain = Fact { system: None, code: "MEDS_BIRTH".into(), unit: Some(" ".into()), ..fact() };
         let batch = rows(&[fact(), plain]);
         let codes: Vec<_> = batch["code"].as_string::<i32>().iter().flatten().collect();
         assert_eq!(codes, [TOKEN, "LOINC//8867-4", "MEDS_BIRTH"]);

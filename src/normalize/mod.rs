@@ -5,15 +5,21 @@
 //! gives the same events in whatever batch it comes. No identifier leaves this room except
 //! sealed in a token (invariant 7).
 //!
-//! The rules are the site's own: `concepts.csv` says what codes mean, `normalize.sql` what
-//! becomes of a fact.
+//! The rules are the site's own: `concepts.csv` says what codes mean, `units.csv` how units are
+//! written, `normalize.sql` what becomes of a fact.
+//!
+//! A text that means a number (`<5`, `1:40`, `5-10`, `++`) keeps its words and gets the number too,
+//! so that features see it: [`reading`] says which. A number that is not plausible keeps its
+//! concept and is flagged.
 
 mod assemble;
+mod codes;
 mod concepts;
 mod facts;
 mod identities;
 mod leaf;
 mod plan;
+mod reading;
 mod run;
 mod spellings;
 mod systems;
@@ -26,6 +32,7 @@ use arrow::array::RecordBatch;
 
 pub use concepts::Concepts;
 pub use run::Normalizer;
+pub use spellings::Spellings;
 
 use crate::decode::Reject;
 use crate::events::{EventsError, Micros};
@@ -68,7 +75,7 @@ pub struct Normalized {
     pub outcomes: Vec<Outcome>,
     /// FHIR resources by type that were passed over, as [`crate::decode::Notes`] counts them.
     pub unread: BTreeMap<&'static str, u64>,
-    /// Events by concept that lost it because their value is not plausible.
+    /// Events by concept whose number is not plausible; they are flagged.
     pub implausible: BTreeMap<String, u64>,
     /// Events whose code, of some code system, has no concept.
     pub unmapped: u64,

@@ -31,20 +31,23 @@ const CHUNK: usize = 8192;
 
 /// Columns that the SQL may give, beside `row` and `problem`, and their places in an event. What
 /// happened is for it to say; whose it is, when it was known and where it came from is not.
-const GIVEN: [(&str, usize); 6] = [
+const GIVEN: [(&str, usize); 7] = [
     (name::TIME, column::TIME),
     (name::CODE, column::CODE),
     (name::NUMERIC_VALUE, column::NUMERIC_VALUE),
     (name::TEXT_VALUE, column::TEXT_VALUE),
     (name::UNIT, column::UNIT),
     (CONCEPT, column::CONCEPT),
+    (IMPLAUSIBLE, column::IMPLAUSIBLE),
 ];
 const CONCEPT: &str = "concept";
+const IMPLAUSIBLE: &str = "implausible";
 const PROBLEM: &str = "problem";
 
 /// The plan of a site.
 pub(super) struct Plan {
     facts: Table,
+    concepts: Table,
     units: Table,
     plan: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
@@ -107,9 +110,9 @@ impl Plan {
     /// What is wrong with the SQL.
     pub(super) fn new(file: &str, sql: &str, concepts: RecordBatch, units: RecordBatch) -> Result<Self, Vec<Problem>> {
         let facts = Table::sorted(facts::schema(), name::ROW);
-        let units = Table::new(units);
+        let (concepts, units) = (Table::new(concepts), Table::new(units));
         let context = SessionContext::new_with_config(config());
-        let tables = [("facts", facts.clone()), ("concepts", Table::new(concepts)), ("units", units.clone())];
+        let tables = [("facts", facts.clone()), ("concepts", concepts.clone()), ("units", units.clone())];
         for (name, table) in tables {
             context.register_table(name, Arc::new(table)).map_err(|error| vec![refused(file, &error)])?;
         }
@@ -131,7 +134,20 @@ impl Plan {
             return Err(vec![Problem::new(file, "query", what, "use a single SELECT over facts, joins and filters")]);
         }
         let given = outputs.given.iter().map(|(place, _)| *place).collect();
-        Ok(Plan { facts, units, plan, context: state.task_ctx(), given, has_problem: outputs.problem.is_some() })
+        Ok(Plan {
+            facts,
+            concepts,
+            units,
+            plan,
+            context: state.task_ctx(),
+            given,
+            has_problem: outputs.problem.is_some(),
+        })
+    }
+
+    /// Replaces the table `concepts`.
+    pub(super) fn set_concepts(&mut self, concepts: RecordBatch) {
+        self.concepts.set(concepts);
     }
 
     /// Replaces the table `units`.
@@ -290,6 +306,7 @@ fn outputs(file: &str, plan: &LogicalPlan, problems: &mut Vec<Problem>) -> Outpu
             name::ROW => *kind == DataType::UInt32,
             name::TIME => matches!(kind, DataType::Timestamp(..) | DataType::Null),
             name::NUMERIC_VALUE => kind.is_numeric() || *kind == DataType::Null,
+            IMPLAUSIBLE => matches!(kind, DataType::Boolean | DataType::Null),
             _ => is_text(kind),
         };
         if name == name::ROW {
@@ -311,6 +328,7 @@ fn outputs(file: &str, plan: &LogicalPlan, problems: &mut Vec<Problem>) -> Outpu
                 name::ROW => "select facts.row as it is",
                 name::TIME => "give a timestamp",
                 name::NUMERIC_VALUE => "give a number; TRY_CAST makes one of a text",
+                IMPLAUSIBLE => "give true or false",
                 _ => "give a text",
             };
             problems.push(Problem::new(file, name, what, remedy));
@@ -355,15 +373,18 @@ fn kind(error: &DataFusionError) -> PlanError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::normalize::codes::Codes;
     use crate::normalize::concepts::Concepts;
     use crate::normalize::facts::FactRows;
+    use crate::normalize::spellings::Spellings;
     use crate::normalize::units::Units;
 
     fn hospital() -> Plan {
         let concepts = Concepts::parse("concepts.csv", include_str!("../../config/hospital/concepts.csv")).unwrap();
-        let units = Units::new(&concepts).table().unwrap().unwrap();
+        let units = Units::new(&concepts, &Spellings::built_in()).table().unwrap().unwrap();
         let sql = include_str!("../../config/hospital/normalize.sql");
-        Plan::new("normalize.sql", sql, concepts.table().unwrap(), units).unwrap()
+        let concepts = Codes::new(&concepts).table().unwrap().unwrap();
+        Plan::new("normalize.sql", sql, concepts, units).unwrap()
     }
 
     #[test]

@@ -1,22 +1,24 @@
 //! A batch of records through decode, pseudonyms and plan.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
-use foldhash::quality::RandomState;
+use arrow::array::{AsArray as _, RecordBatch};
 
 use super::assemble::{self, Ending};
-use super::concepts::{Concept, Concepts};
-use super::facts::{self, FactRows, Source};
+use super::codes::Codes;
+use super::concepts::{Concepts, ORDINAL};
+use super::facts::{self, FactRows, Source, name};
 use super::identities::{Identities, Identity};
 use super::plan::{Plan, PlanError, Ruled};
+use super::reading::{self, Reading};
+use super::spellings::Spellings;
 use super::units::Units;
 use super::{Drop, NormalizeError, Normalized, Outcome, Record, Watermark, systems};
 use crate::decode::csv::Table;
-use crate::decode::{self, Fact, Notes, Reason, Reject};
+use crate::decode::{self, Fact, Notes, Reason, Reject, Value};
 use crate::events::{EventsBuilder, Micros, PREDICTION, Pseudonyms, SubjectId, TICK, TOKEN};
 use crate::settings::{Format, Problem};
 
@@ -39,19 +41,6 @@ impl fmt::Debug for Normalizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (units, identities) = (&self.units, &self.identities);
         f.debug_struct("Normalizer").field("units", units).field("identities", identities).finish_non_exhaustive()
-    }
-}
-
-/// What the codes of the log mean.
-pub(super) struct Codes {
-    by_code: HashMap<String, usize, RandomState>,
-    concepts: Vec<Concept>,
-}
-
-impl Codes {
-    /// The concept of a code.
-    pub(super) fn concept(&self, code: &str) -> Option<&Concept> {
-        self.by_code.get(code).map(|i| &self.concepts[*i])
     }
 }
 
@@ -89,6 +78,7 @@ impl Normalizer {
     /// Every problem of the SQL.
     pub fn new(
         concepts: &Concepts,
+        spellings: &Spellings,
         sql_file: &str,
         sql: &str,
         pseudonyms: Pseudonyms,
@@ -97,18 +87,11 @@ impl Normalizer {
         let refused = |error: arrow::error::ArrowError| {
             vec![Problem::new("concepts.csv", "table", error.to_string(), "report this, it is a bug")]
         };
-        let mut units = Units::new(concepts);
-        let table = units.table().map_err(refused)?.unwrap_or_else(|| RecordBatch::new_empty(Units::schema()));
-        let plan = Plan::new(sql_file, sql, concepts.table().map_err(refused)?, table)?;
-        let by_code = concepts.by_code().map(|(code, concept)| (code.to_owned(), concept)).collect();
-        Ok(Normalizer {
-            plan,
-            units,
-            identities: Identities::new(pseudonyms),
-            codes: Codes { by_code, concepts: concepts.concepts().to_vec() },
-            record_bytes,
-            table: None,
-        })
+        let (mut codes, mut units) = (Codes::new(concepts), Units::new(concepts, spellings));
+        let of_codes = codes.table().map_err(refused)?.unwrap_or_else(|| RecordBatch::new_empty(Codes::schema()));
+        let of_units = units.table().map_err(refused)?.unwrap_or_else(|| RecordBatch::new_empty(Units::schema()));
+        let plan = Plan::new(sql_file, sql, of_codes, of_units)?;
+        Ok(Normalizer { plan, units, identities: Identities::new(pseudonyms), codes, record_bytes, table: None })
     }
 
     /// Reads records of [`Format::Csv`] as rows of this table from now on.
@@ -129,8 +112,8 @@ impl Normalizer {
         let (events, counts) = if decoded.facts.is_empty() {
             (EventsBuilder::new().finish()?, assemble::Counts::default())
         } else {
-            self.learn_units(&decoded.facts)?;
             let facts = rows.slice(tokens.len(), decoded.facts.len());
+            self.learn(&decoded.facts, &facts)?;
             let ruled = self.rule(&facts, &decoded.ranges, &mut endings)?;
             let parts = assemble::Parts {
                 rows: &rows,
@@ -243,7 +226,11 @@ impl Normalizer {
             for at in range.clone() {
                 let (fact, identity) = (&decoded.facts[at], &identities[at]);
                 let key = facts::event_key(pseudonyms, identity.subject, fact);
-                rows.fact(fact, identity, key, recorded_at(fact, record), source(i, at))?;
+                let meant = match &fact.value {
+                    Value::Text(text) => self.meant(fact, text),
+                    _ => None,
+                };
+                rows.fact(fact, identity, key, recorded_at(fact, record), source(i, at), meant)?;
             }
         }
         let rows = rows.finish(tokens.len())?;
@@ -254,7 +241,30 @@ impl Normalizer {
         Ok((rows, tokens.into_iter().map(|(token, _, _)| token).collect(), watermarks.collect()))
     }
 
-    fn learn_units(&mut self, facts: &[Fact<'_>]) -> Result<(), NormalizeError> {
+    /// The number that a text means for the concept of its code; none if that has no unit.
+    fn meant(&self, fact: &Fact<'_>, text: &str) -> Option<Reading> {
+        let (number, grade) = (reading::number(text), reading::grade(text));
+        if number.is_none() && grade.is_none() {
+            return None;
+        }
+        let unit = &self.codes.concept(&systems::log_code(fact.system.as_deref(), &fact.code))?.unit;
+        match unit.as_str() {
+            "" => None,
+            // A grade may be a code of digits.
+            ORDINAL => grade.or(number),
+            _ => number,
+        }
+    }
+
+    /// Learns the codes and units that are new, and tells the plan.
+    fn learn(&mut self, facts: &[Fact<'_>], rows: &RecordBatch) -> Result<(), NormalizeError> {
+        self.codes.bound();
+        if let Some(codes) = rows.column_by_name(name::CODE) {
+            self.codes.meet(codes.as_string());
+        }
+        if let Some(table) = self.codes.table()? {
+            self.plan.set_concepts(table);
+        }
         self.units.bound();
         let mut last = None;
         for unit in facts.iter().filter_map(facts::unit) {
@@ -331,7 +341,7 @@ fn is_reserved(fact: &Fact<'_>) -> bool {
         None => RESERVED.contains(&&*fact.code),
         Some(system) => {
             let system = systems::short(system);
-            RESERVED.iter().any(|code| code.split_once(systems::SEPARATOR) == Some((system, &*fact.code)))
+            RESERVED.iter().any(|code| code.split_once(systems::SEPARATOR) == Some((&*system, &*fact.code)))
         }
     }
 }

@@ -16,10 +16,10 @@ use foldhash::quality::RandomState;
 use octofhir_ucum::{EvalResult, UnitExpr, convert_with_context, evaluate, parse_expression};
 
 use super::concepts::Concepts;
-use super::spellings::readings;
+use super::spellings::Spellings;
 
 /// Longest spelling that is read, in bytes; longer ones are no unit.
-const LONGEST: usize = 64;
+pub(super) const LONGEST: usize = 64;
 
 /// Spellings that are kept; more are learnt anew.
 const KEPT: usize = 4096;
@@ -63,6 +63,7 @@ struct Linear {
 
 /// All conversions that are known so far.
 pub(super) struct Units {
+    spellings: Spellings,
     wanted: Vec<Wanted>,
     /// Particles in a mole, which UCUM has as a plain number.
     mole: f64,
@@ -82,7 +83,7 @@ impl fmt::Debug for Units {
 
 impl Units {
     /// The units of the site's concepts, each of which converts to itself.
-    pub(super) fn new(concepts: &Concepts) -> Self {
+    pub(super) fn new(concepts: &Concepts, spellings: &Spellings) -> Self {
         let with_unit = concepts.concepts().iter().filter_map(|concept| {
             Some(Wanted {
                 concept: concept.name.clone(),
@@ -92,8 +93,14 @@ impl Units {
             })
         });
         let mole = read("mol").map_or(f64::NAN, |mole| mole.value.factor.to_f64());
-        let mut units =
-            Units { wanted: with_unit.collect(), mole, met: HashSet::default(), rows: Vec::new(), changed: true };
+        let mut units = Units {
+            spellings: spellings.clone(),
+            wanted: with_unit.collect(),
+            mole,
+            met: HashSet::default(),
+            rows: Vec::new(),
+            changed: true,
+        };
         units.forget();
         units
     }
@@ -104,7 +111,7 @@ impl Units {
             return;
         }
         let spelling: Box<str> = spelling.into();
-        let readings: Vec<Unit> = readings(&spelling).iter().filter_map(|ucum| read(ucum)).collect();
+        let readings: Vec<Unit> = self.spellings.readings(&spelling).iter().filter_map(|ucum| read(ucum)).collect();
         for (i, wanted) in self.wanted.iter().enumerate() {
             if let Some(linear) = readings.iter().find_map(|unit| linear(unit, wanted, self.mole)) {
                 self.rows.push((spelling.clone(), i, linear));
@@ -160,12 +167,24 @@ impl Units {
     }
 }
 
-/// Why a unit of `concepts.csv` is none, as a remedy; `None` if it is one, or empty.
+/// Whether two expressions are of one kind, so that a value may be converted from one to the other,
+/// and yet not the same unit.
+pub(super) fn contradict(one: &str, other: &str) -> bool {
+    let (Some(one), Some(other)) = (read(one), read(other)) else { return false };
+    let (a, b) = (&one.value, &other.value);
+    let is_one_kind = a.dim == b.dim && a.arbitrary == b.arbitrary && one.amount == other.amount;
+    let (a_factor, b_factor) = (a.factor.to_f64(), b.factor.to_f64());
+    let is_same = (a_factor - b_factor).abs() <= 1e-9 * a_factor.abs() && a.special.is_some() == b.special.is_some();
+    is_one_kind && !is_same
+}
+
+/// Why a unit of a site's file is none, as a remedy; `None` if it is one, or empty.
 pub(super) fn unfit(unit: &str) -> Option<String> {
     if unit.is_empty() || read(unit).is_some() {
         return None;
     }
-    let meant = readings(unit).into_iter().find(|ucum| read(ucum).is_some());
+    let spellings = Spellings::built_in();
+    let meant = spellings.readings(unit).into_iter().find(|ucum| read(ucum).is_some());
     Some(match meant {
         Some(ucum) => format!("write {ucum}"),
         None => "write a unit of ucum.org, such as mm[Hg] or mmol/L, or leave it empty".to_owned(),
@@ -242,6 +261,9 @@ fn finite(factor: f64, shift: f64) -> Option<Linear> {
 }
 
 #[cfg(test)]
+mod corpus;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -251,15 +273,21 @@ mod tests {
                    ,5,sodium,mmol/L,22.99,1\n,6,magnesium,mmol/L,24.305,2\n,7,wbc,10*3/uL,,\n,8,alt,U/L,,\n\
                    ,9,fio2,1,,\n,10,weight,kg,,\n,11,ph,[pH],,\n,12,hba1c,%,,\n,13,tsh,m[IU]/L,,\n\
                    ,14,egfr,mL/min/{1.73_m2},,\n,15,troponin,ug/L,,\n,16,height,cm,,\n,17,urine,mL,,\n\
-                   ,18,dose,ug/kg/min,,\n,19,calcium,mg/dL,40.078,2\n,20,osmolality,mosm/kg,,\n";
+                   ,18,dose,ug/kg/min,,\n,19,calcium,mg/dL,40.078,2\n,20,osmolality,mosm/kg,,\n\
+                   ,21,protein,g/dL,,\n,22,pt,s,,\n,23,esr,mm/h,,\n,24,peep,cm[H2O],,\n,25,urine_wbc,/[HPF],,\n\
+                   ,26,smoking,{PackYears},,\n,27,bun,mg/dL,28.014,\n,28,cholesterol,mg/dL,386.65,\n";
         Concepts::parse("concepts.csv", csv).unwrap()
     }
 
     fn convert(concept: &str, spelling: &str) -> Option<(f64, f64)> {
-        let units = Units::new(&concepts());
+        let units = Units::new(&concepts(), &Spellings::built_in());
         let wanted = units.wanted.iter().find(|wanted| wanted.concept == concept).unwrap();
-        let found =
-            readings(spelling).iter().filter_map(|ucum| read(ucum)).find_map(|u| linear(&u, wanted, units.mole));
+        let found = units
+            .spellings
+            .readings(spelling)
+            .iter()
+            .filter_map(|ucum| read(ucum))
+            .find_map(|u| linear(&u, wanted, units.mole));
         found.map(|linear| (linear.factor, linear.shift))
     }
 
@@ -311,11 +339,48 @@ mod tests {
         becomes("urine", 250.0, "cc", 250.0);
         becomes("egfr", 90.0, "mL/min/1.73m2", 90.0);
         becomes("egfr", 90.0, "mL/min", 90.0);
+        becomes("egfr", 90.0, "mL/min/1.73", 90.0);
+        becomes("egfr", 90.0, "ml/min/1.73 m^2", 90.0);
         becomes("troponin", 0.04, "ng/mL", 0.04);
         becomes("troponin", 40.0, "ng/L", 0.04);
         becomes("dose", 0.1, "mcg/kg/min", 0.1);
         becomes("dose", 6.0, "µg/kg/hr", 0.1);
         becomes("osmolality", 290.0, "mOsm/kg", 290.0);
+        for spelling in ["thou/uL", "x10^9/L", "10*3/uL", "10E3/uL", "E3/uL", "lakh/cumm", "giga.l-1", "K/cumm"] {
+            assert_eq!(convert("wbc", spelling).is_some(), spelling != "E3/uL", "{spelling}");
+        }
+        becomes("wbc", 0.075, "lakh/cumm", 7.5);
+        becomes("wbc", 7.5, "giga.l-1", 7.5);
+        for spelling in ["10*6/uL", "M/uL", "m/uL", "Mil/uL", "million/mm3", "x10^12/L", "T/L", "tera.l-1"] {
+            becomes("wbc", 0.0075, spelling, 7.5);
+        }
+        for spelling in ["gm/dl", "g/dL", "GM/DL", "g%", "10 g/L"] {
+            assert_eq!(convert("protein", spelling).is_some(), spelling != "10 g/L", "{spelling}");
+        }
+        becomes("protein", 7.0, "gm/dl", 7.0);
+        becomes("protein", 70.0, "g/L", 7.0);
+        for spelling in ["s", "sec", "SEC", "seconds"] {
+            becomes("pt", 12.0, spelling, 12.0);
+        }
+        becomes("pt", 12_000.0, "msec", 12.0);
+        for spelling in ["mm/h", "mm/hr", "MM/HR", "mm/1hr", "mm/hour"] {
+            becomes("esr", 20.0, spelling, 20.0);
+        }
+        for spelling in ["cmH2O", "cm H2O", "cm[H2O]", "CMH2O"] {
+            becomes("peep", 5.0, spelling, 5.0);
+        }
+        becomes("peep", 10.0, "mbar", 10.1972);
+        for spelling in ["/HPF", "#/hpf", "cells/HPF", "/[HPF]", "per hpf"] {
+            assert_eq!(convert("urine_wbc", spelling).is_some(), spelling != "per hpf", "{spelling}");
+        }
+        for spelling in ["pack-years", "Pack Years", "{PackYears}"] {
+            becomes("smoking", 20.0, spelling, 20.0);
+        }
+        becomes("systolic_bp", 120.0, "Torr", 120.0);
+        becomes("height", 70.0, "in_i", 177.8);
+        becomes("height", 70.0, "[in_i]", 177.8);
+        becomes("weight", 150.0, "lb", 68.0389);
+        becomes("tsh", 2.5, "MIU/L", 2.5);
         for spelling in ["[pH]", "pH", "1", "pH units"] {
             becomes("ph", 7.4, spelling, 7.4);
         }
@@ -329,6 +394,9 @@ mod tests {
         becomes("magnesium", 2.0, "mEq/L", 1.0);
         becomes("magnesium", 2.4305, "mg/dL", 1.0);
         becomes("calcium", 5.0, "meq/L", 10.0195);
+        becomes("bun", 5.0, "mmol/L", 14.007);
+        becomes("cholesterol", 5.0, "mmol/L", 193.325);
+        becomes("glucose", 5500.0, "µmol/L", 99.0858);
     }
 
     #[test]
@@ -337,6 +405,13 @@ mod tests {
             ("heart_rate", "furlong"),
             ("heart_rate", "mm[Hg]"),
             ("heart_rate", ""),
+            ("heart_rate", "385055001"),
+            // Milli, mega or million; a slip of g/L or of g/dL.
+            ("tsh", "MIU"),
+            ("alt", "MU/L"),
+            ("protein", "g/l-1"),
+            ("dose", "M/kg/min"),
+            ("urine", "mL/min"),
             // To UCUM both are plain numbers; to a laboratory they are not.
             ("hba1c", "mmol/mol"),
             ("wbc", "mmol/L"),
@@ -352,10 +427,10 @@ mod tests {
 
     #[test]
     fn the_table_learns_and_stays_bounded() {
-        let mut units = Units::new(&concepts());
+        let mut units = Units::new(&concepts(), &Spellings::built_in());
         let first = units.table().unwrap().unwrap().num_rows();
         assert!(units.table().unwrap().is_none(), "unchanged");
-        units.meet("mmHg");
+        units.meet("degF");
         assert_eq!(units.table().unwrap().unwrap().num_rows(), first + 1);
         units.meet("furlong");
         units.meet(&"m".repeat(LONGEST + 1));

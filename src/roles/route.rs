@@ -75,6 +75,7 @@ mod tests {
                     text_value: Some(text),
                     unit: None,
                     concept: None,
+                    implausible: false,
                     recorded_at: 0,
                     op: Op::Assert,
                     event_key: EventKey([0; 16]),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::events::Pseudonyms;
 use crate::features::FeatureSpec;
 use crate::learn::Task;
-use crate::normalize::{Concepts, Normalizer};
+use crate::normalize::{Concepts, Normalizer, Spellings};
 use crate::settings::{Problem, Settings, SiteFiles, TextFile};
 
 /// Everything that a site's folder says, ready for use.
@@ -17,6 +17,8 @@ pub struct Site {
     pub settings: Settings,
     /// `concepts.csv`.
     pub concepts: Concepts,
+    /// `units.csv`.
+    pub spellings: Spellings,
     /// `normalize.sql`.
     pub normalize_sql: TextFile,
     /// `features.toml`.
@@ -46,12 +48,14 @@ impl Site {
         let mut problems = Vec::new();
         let settings = keep(Settings::load(files, env), &mut problems);
         let concepts = keep(Concepts::parse(&files.concepts.name, &files.concepts.text), &mut problems);
-        if let Some(concepts) = &concepts {
+        let spellings = keep(Spellings::parse(&files.units.name, &files.units.text), &mut problems);
+        if let (Some(concepts), Some(spellings)) = (&concepts, &spellings) {
             // The plan is tried under a throw-away key: checking a site must not make its secret.
             let trial = Pseudonyms::new(b"only to try the plan").map_err(|_| Vec::new());
             let limit = settings.as_ref().map_or(usize::MAX, |settings| settings.limits.record_bytes);
             let sql = &files.normalize_sql;
-            keep(trial.and_then(|key| Normalizer::new(concepts, &sql.name, &sql.text, key, limit)), &mut problems);
+            let plan = trial.and_then(|key| Normalizer::new(concepts, spellings, &sql.name, &sql.text, key, limit));
+            keep(plan, &mut problems);
         }
         // Without concepts every feature would seem unknown; the concepts' own problem says enough.
         let features = concepts.as_ref().and_then(|concepts| {
@@ -66,10 +70,11 @@ impl Site {
                 problems.push(Problem::new("tasks", task.name.clone(), "two tasks have this name", "rename one"));
             }
         }
-        match (settings, concepts, features) {
-            (Some(settings), Some(concepts), Some(features)) if problems.is_empty() => Ok(Site {
+        match (settings, concepts, spellings, features) {
+            (Some(settings), Some(concepts), Some(spellings), Some(features)) if problems.is_empty() => Ok(Site {
                 settings,
                 concepts,
+                spellings,
                 normalize_sql: files.normalize_sql.clone(),
                 features: Arc::new(features),
                 tasks,
@@ -98,7 +103,8 @@ impl Site {
     /// The problems of `normalize.sql`.
     pub fn normalizer(&self, pseudonyms: Pseudonyms) -> Result<Normalizer, Vec<Problem>> {
         let sql = &self.normalize_sql;
-        Normalizer::new(&self.concepts, &sql.name, &sql.text, pseudonyms, self.settings.limits.record_bytes)
+        let limit = self.settings.limits.record_bytes;
+        Normalizer::new(&self.concepts, &self.spellings, &sql.name, &sql.text, pseudonyms, limit)
     }
 
     /// The task of that name.
@@ -120,4 +126,37 @@ impl Site {
 
 fn keep<T>(result: Result<T, Vec<Problem>>, problems: &mut Vec<Problem>) -> Option<T> {
     result.map_err(|found| problems.extend(found)).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(files: &SiteFiles) -> Result<Site, Vec<Problem>> {
+        Site::parse(files, std::iter::empty::<(String, String)>())
+    }
+
+    #[test]
+    fn the_sites_of_this_project_have_no_problem() {
+        assert!(parse(&SiteFiles::built_in()).is_ok());
+        for name in ["hospital", "physionet2012"] {
+            let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+            let problems = parse(&SiteFiles::find(Some(&dir), None).unwrap()).err();
+            assert!(problems.is_none(), "{name}: {problems:?}");
+        }
+    }
+
+    #[test]
+    fn problems_of_several_files_are_found_at_once() {
+        let mut files = SiteFiles::built_in();
+        files.units.text.push_str("MCG,microgramme,part\n");
+        files.concepts.text.push_str("LOINC,1-8,Rate,furlong,,,,,\n");
+        let problems = parse(&files).unwrap_err();
+        let found: Vec<(&str, &str)> = problems
+            .iter()
+            .map(|problem| (problem.file.as_str(), problem.key.rsplit(' ').next().unwrap_or_default()))
+            .collect();
+        assert_eq!(found, [("concepts.csv", "concept"), ("concepts.csv", "unit"), ("units.csv", "ucum")]);
+        assert!(problems.iter().all(|problem| !problem.remedy.is_empty()));
+    }
 }

@@ -125,6 +125,7 @@ impl Ticks {
                 text_value: hand.now.idle.then_some("idle"),
                 unit: None,
                 concept: None,
+                implausible: false,
                 recorded_at: hand.now.watermark.unwrap_or(0),
                 op: Op::Assert,
                 event_key: EventKey([0; 16]),

@@ -22,14 +22,16 @@ const USUAL: &str = "config/hospital";
 
 const SETTINGS: &str = "auscult.toml";
 const CONCEPTS: &str = "concepts.csv";
+const UNITS: &str = "units.csv";
 const NORMALIZE: &str = "normalize.sql";
 const FEATURES: &str = "features.toml";
 const TASKS: &str = "tasks";
 
 /// The site that is compiled in: `config/hospital` as it was at the build.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     (SETTINGS, include_str!("../../config/hospital/auscult.toml")),
     (CONCEPTS, include_str!("../../config/hospital/concepts.csv")),
+    (UNITS, include_str!("../../config/hospital/units.csv")),
     (NORMALIZE, include_str!("../../config/hospital/normalize.sql")),
     (FEATURES, include_str!("../../config/hospital/features.toml")),
     ("tasks/deterioration.toml", include_str!("../../config/hospital/tasks/deterioration.toml")),
@@ -61,6 +63,8 @@ pub struct SiteFiles {
     pub settings: TextFile,
     /// `concepts.csv`.
     pub concepts: TextFile,
+    /// `units.csv`; the one compiled in where the folder has none.
+    pub units: TextFile,
     /// `normalize.sql`.
     pub normalize_sql: TextFile,
     /// `features.toml`.
@@ -96,6 +100,7 @@ impl SiteFiles {
             dir: None,
             settings: file(SETTINGS),
             concepts: file(CONCEPTS),
+            units: file(UNITS),
             normalize_sql: file(NORMALIZE),
             features: file(FEATURES),
             tasks: ending(".toml"),
@@ -129,14 +134,21 @@ impl SiteFiles {
         let mut problems = Vec::new();
         let [settings, concepts, normalize_sql, features] =
             [SETTINGS, CONCEPTS, NORMALIZE, FEATURES].map(|name| keep(read_text(dir, name), &mut problems));
+        let units = match dir.join(UNITS).exists() {
+            true => keep(read_text(dir, UNITS), &mut problems),
+            false => Some(Self::built_in().units),
+        };
         let (mut tasks, mut aces) = (Vec::new(), Vec::new());
         for name in task_names(dir, &mut problems) {
             let kind = if name.ends_with(".toml") { &mut tasks } else { &mut aces };
             kind.extend(keep(read_text(dir, &name), &mut problems));
         }
-        match (settings, concepts, normalize_sql, features) {
-            (Some(settings), Some(concepts), Some(normalize_sql), Some(features)) if problems.is_empty() => {
-                Ok(SiteFiles { dir: Some(dir.to_owned()), settings, concepts, normalize_sql, features, tasks, aces })
+        match (settings, concepts, units, normalize_sql, features) {
+            (Some(settings), Some(concepts), Some(units), Some(normalize_sql), Some(features))
+                if problems.is_empty() =>
+            {
+                let dir = Some(dir.to_owned());
+                Ok(SiteFiles { dir, settings, concepts, units, normalize_sql, features, tasks, aces })
             }
             _ => Err(problems),
         }
@@ -219,11 +231,11 @@ mod tests {
     #[test]
     fn the_built_in_site_is_whole() {
         let site = SiteFiles::built_in();
-        for file in [&site.settings, &site.concepts, &site.normalize_sql, &site.features] {
+        for file in [&site.settings, &site.concepts, &site.units, &site.normalize_sql, &site.features] {
             assert!(!file.text.trim().is_empty(), "{}", file.name);
         }
         assert_eq!((site.tasks.len(), site.aces.len(), site.dir), (1, 1, None));
-        assert_eq!(BUILT_IN.len(), 6, "every compiled file is in its place");
+        assert_eq!(BUILT_IN.len(), 7, "every compiled file is in its place");
     }
 
     #[test]
@@ -249,6 +261,16 @@ mod tests {
         fs::write(base.path().join("tasks/notes.txt"), "not ours").unwrap();
         let read = SiteFiles::find(Some(base.path()), None).unwrap();
         assert_eq!(SiteFiles { dir: None, ..read }, SiteFiles::built_in());
+    }
+
+    #[test]
+    fn a_folder_without_units_has_those_compiled_in() {
+        let base = tempfile::tempdir().unwrap();
+        site(base.path());
+        fs::remove_file(base.path().join(UNITS)).unwrap();
+        assert_eq!(SiteFiles::find(Some(base.path()), None).unwrap().units, SiteFiles::built_in().units);
+        fs::write(base.path().join(UNITS), "spelling,ucum\n").unwrap();
+        assert_eq!(SiteFiles::find(Some(base.path()), None).unwrap().units.text, "spelling,ucum\n");
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub static TABLE: [Spec; 31] = [
     spec("unread_resources_total", "FHIR resources of a type that is not read.", Kind::Counter, &["type"]),
     spec(
         "implausible_total",
-        "Values outside their concept's plausible range: kept, but without concept.",
+        "Values outside their concept's plausible range: kept and flagged, and no feature sees them.",
         Kind::Counter,
         &["concept"],
     ),

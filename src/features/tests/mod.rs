@@ -24,6 +24,7 @@ pub(super) fn tick(source: &str, watermark: Option<Micros>, idle: bool, all: u16
         text_value: idle.then_some("idle"),
         unit: None,
         concept: None,
+        implausible: false,
         recorded_at: watermark.unwrap_or(0),
         op: Op::Assert,
         event_key: EventKey([0; 16]),
@@ -79,7 +80,8 @@ fn trigger(toml: &str) -> Trigger {
 }
 
 fn spec(toml: &str) -> Arc<FeatureSpec> {
-    let concepts = [("heart_rate", "/min"), ("lactate", "mmol/L")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+    let concepts =
+        [("heart_rate", "/min"), ("lactate", "mmol/L"), ("vasopressor", "")].map(|(a, b)| (a.to_owned(), b.to_owned()));
     Arc::new(FeatureSpec::parse("features.toml", toml, &concepts.into()).unwrap())
 }
 

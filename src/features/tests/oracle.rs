@@ -75,6 +75,7 @@ impl Row {
             text_value: None,
             unit,
             concept,
+            implausible: false,
             recorded_at: self.recorded_at,
             op: if self.retract { Op::Retract } else { Op::Assert },
             event_key: EventKey(event_key),

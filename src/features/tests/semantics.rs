@@ -12,6 +12,10 @@ const FEATURES: &str = r#"
     windows = ["2h", "encounter", "ever"]
     aggregates = ["last", "first", "count", "min", "max", "mean", "std", "slope", "time_since_last", "ever"]
     [[feature]]
+    concepts = ["vasopressor"]
+    windows = ["2h", "ever"]
+    aggregates = ["count", "ever", "time_since_last"]
+    [[feature]]
     codes = { sepsis = ["ICD10CM//A41*"] }
     windows = ["ever"]
     aggregates = ["count", "ever"]
@@ -102,6 +106,22 @@ fn nothing_is_a_count_of_zero_or_missing() {
 }
 
 #[test]
+fn a_concept_without_a_unit_needs_no_number() {
+    let mut run = run(&["on = [\"NOW\"]"]);
+    let given = |at: Micros, key: u64| EventRef { concept: Some("vasopressor"), ..event("RXNORM//7512", at, key) };
+    run.apply(given(T0, 1));
+    run.apply(EventRef { numeric_value: Some(0.1), unit: Some("ug/kg/min"), ..given(T0 + HOUR, 2) });
+    run.apply(EventRef { numeric_value: None, ..heart_rate(0.0, T0 + HOUR, 3) });
+    run.apply(event("NOW", T0 + 150 * MINUTE, 4));
+    assert_eq!((run.value("vasopressor.count.ever"), run.value("vasopressor.count.2h")), (2.0, 1.0));
+    assert_eq!((run.value("vasopressor.ever.ever"), run.value("vasopressor.time_since_last.ever")), (1.0, 1.5));
+    assert_eq!(run.value("heart_rate.count.ever"), 0.0, "one with a unit does");
+    run.apply(retract(given(T0, 1), T0 + 3 * HOUR));
+    run.apply(event("NOW", T0 + 3 * HOUR, 5));
+    assert_eq!(run.value("vasopressor.count.ever"), 1.0);
+}
+
+#[test]
 fn redeliveries_corrections_and_retractions() {
     let mut run = run(&["on = [\"NOW\"]"]);
     let at = T0 + HOUR;
@@ -115,7 +135,7 @@ fn redeliveries_corrections_and_retractions() {
     assert_eq!(look(&mut run, 1), (1.0, 80.0));
     assert_eq!(run.apply(heart_rate(85.0, at, 1)), Applied::Corrected);
     assert_eq!(look(&mut run, 2), (1.0, 85.0));
-    let implausible = EventRef { concept: None, ..heart_rate(8500.0, at, 1) };
+    let implausible = EventRef { implausible: true, ..heart_rate(8500.0, at, 1) };
     assert_eq!(run.apply(implausible), Applied::Corrected);
     assert_eq!(look(&mut run, 3).0, 0.0, "corrected to what no feature counts");
     assert_eq!(run.apply(heart_rate(85.0, at - HOUR, 1)), Applied::Corrected);

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-/// Concepts of a `concepts.csv` with their units, read plainly: no field before the unit is quoted.
+/// Concepts of a `concepts.csv` with their units, read plainly: no field before the unit is quoted, and
+/// what follows a `#` is a comment.
 fn concepts(table: &str) -> BTreeMap<String, String> {
-    let mut lines = table.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let lines = table.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let mut lines = lines.map(|line| line.split(',').collect::<Vec<_>>());
     assert_eq!(lines.next().unwrap()[2..4], ["concept", "unit"]);
     lines.map(|fields| (fields[2].to_owned(), fields[3].to_owned())).collect()
 }

@@ -121,6 +121,7 @@ impl Ward {
             text_value: None,
             unit: item.value.map(|_| "mmol/L"),
             concept,
+            implausible: false,
             recorded_at: item.recorded_at,
             op: Op::Assert,
             event_key: EventKey(key),

@@ -84,6 +84,7 @@ fn ward(subjects: impl Iterator<Item = i64>) -> Vec<RecordBatch> {
                     text_value: None,
                     unit: None,
                     concept,
+                    implausible: false,
                     recorded_at: start + time,
                     op,
                     event_key: EventKey(bytes),

@@ -27,7 +27,7 @@ const ETL: &str = "auscult";
 /// Folder in the target where an export is built before it takes the target's place.
 const BUILT: &str = ".auscult-export";
 /// Columns beyond the MEDS `DataSchema`.
-const EXTENSIONS: [&str; 5] = ["unit", "concept", "recorded_at", "encounter_id", "source"];
+const EXTENSIONS: [&str; 6] = ["unit", "concept", "recorded_at", "encounter_id", "source", "implausible"];
 /// Rows interleaved, and written, at once.
 const CHUNK_ROWS: usize = 32 * 1024;
 
@@ -242,7 +242,7 @@ impl Summary {
 }
 
 /// The MEDS columns and the extensions, in the order in which they are written.
-const COLUMNS: [usize; 10] = [
+const COLUMNS: [usize; 11] = [
     column::SUBJECT_ID,
     column::TIME,
     column::CODE,
@@ -253,6 +253,7 @@ const COLUMNS: [usize; 10] = [
     column::RECORDED_AT,
     column::ENCOUNTER_ID,
     column::SOURCE,
+    column::IMPLAUSIBLE,
 ];
 
 fn data_schema() -> SchemaRef {

@@ -11,7 +11,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
 use arrow::compute::{CastOptions, cast_with_options};
@@ -49,7 +49,7 @@ impl fmt::Debug for MedsReader {
 ///
 /// `subject_id` is kept. Optional columns that are absent are null; `value` stands for
 /// `numeric_value` where that is absent. A value that is not finite is no value. `unit`,
-/// `concept`, `encounter_id` and `recorded_at` are read where the file has them, as an
+/// `concept`, `encounter_id`, `recorded_at` and `implausible` are read where the file has them, as an
 /// export of this library does; other columns are left out. Without `recorded_at` a row
 /// became known at its `time`, a static one at the subject's earliest time.
 ///
@@ -150,6 +150,7 @@ struct Columns {
     concept: Option<usize>,
     encounter: Option<usize>,
     recorded: Option<usize>,
+    implausible: Option<usize>,
 }
 
 impl Columns {
@@ -179,11 +180,13 @@ impl Columns {
             concept: typed("concept", is_text),
             encounter: typed("encounter_id", is_text),
             recorded: typed("recorded_at", is_instant),
+            implausible: typed("implausible", |kind| *kind == DataType::Boolean),
         })
     }
 
     fn all(&self) -> Vec<usize> {
-        let optional = [self.numeric, self.text, self.unit, self.concept, self.encounter, self.recorded];
+        let optional =
+            [self.numeric, self.text, self.unit, self.concept, self.encounter, self.recorded, self.implausible];
         [self.subject, self.time, self.code].into_iter().chain(optional.into_iter().flatten()).collect()
     }
 }
@@ -255,6 +258,7 @@ impl MedsFile {
                 text_value: cells.text.as_ref().and_then(|column| column.is_valid(i).then(|| column.value(i))),
                 unit: text(cells.unit.as_ref(), i),
                 concept: text(cells.concept.as_ref(), i),
+                implausible: cells.implausible.as_ref().is_some_and(|column| column.is_valid(i) && column.value(i)),
                 recorded_at: recorded.or(time).or(earliest).unwrap_or(0),
                 op: Op::Assert,
                 event_key: EventKey([0; 16]),
@@ -283,7 +287,7 @@ impl MedsFile {
     }
 }
 
-/// Hash of what a row says. `concept` is left out: a site may map codes anew.
+/// Hash of what a row says. `concept` and `implausible` are left out: a site may map codes anew.
 fn content(mut hasher: blake3::Hasher, event: &EventRef<'_>) -> blake3::Hash {
     hasher.update(&event.subject.map_or(0, |subject| subject.0).to_le_bytes());
     hasher.update(&[u8::from(event.time.is_some()), u8::from(event.numeric_value.is_some())]);
@@ -353,6 +357,7 @@ struct Cells {
     concept: Option<StringArray>,
     encounter: Option<StringArray>,
     recorded: Option<TimestampMicrosecondArray>,
+    implausible: Option<BooleanArray>,
 }
 
 impl Cells {
@@ -381,6 +386,10 @@ impl Cells {
             encounter: texts(columns.encounter, "encounter_id")?,
             recorded: match columns.recorded {
                 Some(_) => Some(instants(&named(batch, "recorded_at")?)?),
+                None => None,
+            },
+            implausible: match columns.implausible {
+                Some(_) => Some(to(&named(batch, "implausible")?, &DataType::Boolean)?.as_boolean().clone()),
                 None => None,
             },
         })

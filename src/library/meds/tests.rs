@@ -240,13 +240,13 @@ async fn an_export_is_a_meds_data_set_of_what_holds() {
         back.extend(
             (0..view.len())
                 .map(|i| view.row(i))
-                .map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.encounter_id))
+                .map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.implausible, e.encounter_id))
                 .map(|e| format!("{e:?}")),
         );
     }
     let mut should: Vec<_> = facts
         .drain(..)
-        .map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.encounter_id))
+        .map(|e| (e.subject, e.time, e.code, e.recorded_at, e.unit, e.concept, e.implausible, e.encounter_id))
         .map(|e| format!("{e:?}"))
         .collect();
     back.sort();

@@ -2,14 +2,16 @@
 --
 -- facts     row, subject_id, time, code, numeric_value, text_value, unit, recorded_at, op, event_key,
 --           encounter_id, source: as they were sent; the code as the log writes it (LOINC//8867-4), a
---           truth value as 1 or 0, identifiers as pseudonyms
+--           truth value as 1 or 0, identifiers as pseudonyms. A text that means a number has that too,
+--           where its concept has a unit: 5 for '<5' (see concepts.csv); a plain number loses the text
 -- concepts  code, concept, unit, low, high: concepts.csv
 -- units     unit, concept, factor, shift: value * factor + shift is in the unit of the concept
 --
 -- The result must have row (facts.row as it is) and concept, and may have time, code, numeric_value,
--- text_value, unit and problem. What it leaves out stays as it was sent; a fact that it leaves out
--- (WHERE) is dropped. A problem is a reason of a dead letter, such as 'unit': a record all of whose
--- facts have one becomes a dead letter, in others the fact is kept as the result says.
+-- text_value, unit, implausible and problem. What it leaves out stays as it was sent; a fact that it
+-- leaves out (WHERE) is dropped. A number that is implausible is kept, but no feature looks at it. A
+-- problem is a reason of a dead letter, such as 'unit': a record all of whose facts have one becomes
+-- a dead letter, in others the fact is kept as the result says.
 --
 -- An event must follow from its fact alone: no aggregates, no windows, no now(). What may fail on a
 -- value fails the record: write TRY_CAST, not CAST.
@@ -18,17 +20,12 @@ WITH mapped AS (
     SELECT
         facts.row,
         facts.op,
-        facts.text_value,
+        facts.numeric_value AS number,
         facts.unit,
         concepts.concept,
         concepts.unit AS canonical,
         concepts.low,
-        concepts.high,
-        -- A text that is a number is one where the concept has a unit.
-        CASE
-            WHEN facts.text_value IS NULL OR concepts.unit IS NULL THEN facts.numeric_value
-            WHEN abs(TRY_CAST(facts.text_value AS DOUBLE)) <= 3.4e38 THEN TRY_CAST(facts.text_value AS DOUBLE)
-        END AS number
+        concepts.high
     FROM facts
     LEFT JOIN concepts ON facts.code = concepts.code
 ),
@@ -45,9 +42,9 @@ converted AS (
 SELECT
     row,
     value AS numeric_value,
-    CASE WHEN number IS NULL THEN text_value END AS text_value,
     CASE WHEN strange OR number IS NULL OR canonical IS NULL THEN unit ELSE canonical END AS unit,
-    -- Beyond what is plausible a value is kept, but not under its concept.
-    CASE WHEN NOT strange AND (number IS NULL OR value BETWEEN low AND high) THEN concept END AS concept,
+    -- In a unit that is none of its concept's a number says nothing of the concept.
+    CASE WHEN NOT strange THEN concept END AS concept,
+    NOT strange AND value NOT BETWEEN low AND high AS implausible,
     CASE WHEN strange AND op = 'assert' THEN 'unit' END AS problem
 FROM converted
