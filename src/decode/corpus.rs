@@ -252,3 +252,36 @@ fn a_cut_bundle_is_a_reject() {
         }
     }
 }
+
+/// `cargo test --release --manifest-path tests/fuzz/Cargo.toml -- --ignored --nocapture speed`
+#[test]
+#[ignore = "a measurement: run it alone, in release mode"]
+fn speed_of_synthea_against_serde_json() {
+    let Some(files) = archive("synthea_r4_dev19.tar.gz") else { return };
+    let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
+    let best = |work: &mut dyn FnMut()| {
+        let times = (0..15).map(|_| {
+            let start = std::time::Instant::now();
+            work();
+            start.elapsed()
+        });
+        bytes as f64 / 1e6 / times.min().unwrap().as_secs_f64()
+    };
+    let mut facts = Vec::new();
+    let mut count = 0;
+    let ours = best(&mut || {
+        count = 0;
+        for (_, bytes) in &files {
+            facts.clear();
+            decode(Format::Fhir, &Rules::default(), bytes, &mut facts).unwrap();
+            count += facts.len();
+        }
+    });
+    let theirs = best(&mut || {
+        for (_, bytes) in &files {
+            std::hint::black_box(serde_json::from_slice::<Json>(bytes).unwrap());
+        }
+    });
+    eprintln!("{bytes} bytes, {count} facts: decode {ours:.0} MB/s, serde_json::Value {theirs:.0} MB/s");
+    assert!(ours >= theirs);
+}

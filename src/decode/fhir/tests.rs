@@ -168,13 +168,8 @@ fn every_value_of_an_observation() {
         ("valueString", json!("as\nwritten"), text("as\nwritten"), None),
         ("valueBoolean", json!(false), Value::Bool(false), None),
         ("valueInteger", json!(-3), Value::Number(-3.0), None),
-        (
-            "valueRange",
-            json!({"low": ucum(json!(1.0), "mg"), "high": ucum(json!(2), "mg")}),
-            text("1.0 - 2"),
-            Some("mg"),
-        ),
-        ("valueRange", json!({"low": ucum(json!(1), "mg"), "high": ucum(json!(2), "g")}), text("1 mg - 2 g"), None),
+        ("valueRange", json!({"low": ucum(json!(1.0), "mg"), "high": ucum(json!(2), "mg")}), text("1.0-2"), Some("mg")),
+        ("valueRange", json!({"low": ucum(json!(1), "mg"), "high": ucum(json!(2), "g")}), text("1 mg-2 g"), None),
         ("valueRange", json!({"low": {"value": 1}}), text(">=1"), None),
         ("valueRange", json!({"high": {"value": 2, "unit": "d"}}), text("<=2"), Some("d")),
         ("valueRatio", json!({"numerator": {"value": 1}, "denominator": {"value": 128}}), text("1:128"), None),
@@ -199,8 +194,16 @@ fn every_value_of_an_observation() {
         let read = fact(&observation(json!({name: value})));
         assert_eq!((&read.value, read.unit.as_deref()), (&found, unit), "{name} {value}");
     }
-    let (all, unread) = try_read(&observation(json!({"valueSampledData": {"data": "1 2 3"}}))).unwrap();
-    assert_eq!((&all[0].value, unread.unread), (&text("SampledData"), vec![("Observation", 1)]));
+    let samples = json!({"origin": ucum(json!(2048), "mV"), "period": 10, "factor": 1.612, "lowerLimit": -3300,
+        "dimensions": 1, "data": "2041 E -7 \"U\""});
+    let read = fact(&observation(json!({"valueSampledData": samples})));
+    let expected =
+        r#"{"origin":2048,"period":10,"factor":1.612,"lowerLimit":-3300,"dimensions":1,"data":"2041 E -7 \"U\""}"#;
+    assert_eq!((&read.value, read.unit.as_deref()), (&text(expected), Some("mV")));
+    // Readable as JSON, whatever the samples are.
+    let Value::Text(text) = read.value else { panic!("{:?}", read.value) };
+    assert_eq!(serde_json::from_str::<Json>(&text).unwrap()["data"], samples["data"]);
+    assert_eq!(skipped(&observation(json!({"valueSampledData": {"period": 10}}))), [("Observation", 1)]);
 }
 
 #[test]
