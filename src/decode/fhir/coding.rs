@@ -21,9 +21,6 @@ const PREFERRED: [&str; 5] = [
     "http://hl7.org/fhir/sid/cvx",
 ];
 
-/// So many codes of one field are compared with each other; beyond, repeats are kept.
-const MOST: usize = 100;
-
 /// A code in its system.
 #[derive(Clone, PartialEq)]
 pub(super) struct Code<'a> {
@@ -82,7 +79,7 @@ fn of_coding<'a>(coding: &Element<'_, 'a>) -> Result<Option<Code<'a>>, Reject> {
 }
 
 /// The codes at the path `outer.inner` or `name`, whose fields may be lists or single, of
-/// CodeableConcepts or Codings; each code once. On the way what is not to be done is left out,
+/// CodeableConcepts or Codings. On the way what is not to be done is left out,
 /// and what has a modifier that is not known is counted in `unread`.
 pub(super) fn codes<'a>(
     element: &Element<'_, 'a>,
@@ -110,11 +107,7 @@ pub(super) fn codes<'a>(
                 true => of_coding(&concept.of_kind("Coding"))?,
                 false => pick(&concept)?,
             };
-            if let Some(code) = code
-                && (codes.len() > MOST || !codes.contains(&code))
-            {
-                codes.push(code);
-            }
+            codes.extend(code);
         }
     }
     Ok(codes)

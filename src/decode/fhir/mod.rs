@@ -172,4 +172,6 @@ fn is_no_order(element: &Element<'_, '_>) -> Result<bool, Reject> {
 }
 
 #[cfg(test)]
+mod clinical_tests;
+#[cfg(test)]
 mod tests;

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::super::{Reject, Value};
 use super::Sink;
-use super::coding;
+use super::coding::{self, Code};
 use super::element::Element;
 use super::frame::Frame;
 use super::reference::Scope;
@@ -17,7 +17,7 @@ pub(super) struct Plain {
     kind: &'static str,
     /// Whose it is.
     subject: &'static str,
-    /// Its codes; of a list each item is a fact, under the resource's id with `#`, field and place.
+    /// Its codes, each once; of a list each item is a fact, under the resource's id with `#`, field and place.
     codes: &'static [&'static str],
     /// Whether R4 requires the first of them.
     required: bool,
@@ -31,6 +31,9 @@ pub(super) struct Plain {
     /// The text where none of them is there.
     word: Option<&'static str>,
 }
+
+/// So many codes of one resource are compared with those after them; beyond, repeats are kept.
+const MOST: usize = 100;
 
 const fn plain(kind: &'static str, subject: &'static str, codes: &'static [&'static str]) -> Plain {
     Plain { kind, subject, codes, required: false, times: &[], recorded: &[], words: &[], word: None }
@@ -163,6 +166,7 @@ pub(super) fn read<'t, 'a>(
         None => plain.word.map_or(Value::None, |word| Value::Text(Cow::Borrowed(word))),
     };
     let before = sink.facts.len();
+    let mut seen: Vec<Code<'a>> = Vec::new();
     for (rank, path) in plain.codes.iter().enumerate() {
         let field = path.split_once('.').map_or(*path, |(outer, _)| outer);
         let is_list = element.raw(field)?.is_some_and(|raw| raw.starts_with('['));
@@ -170,12 +174,14 @@ pub(super) fn read<'t, 'a>(
         let codes = coding::codes(element, path, &mut unread)?;
         (0..unread).for_each(|_| sink.skip(resource.kind));
         for (place, code) in codes.into_iter().enumerate() {
-            let part = match (is_list, rank) {
-                (true, _) => format!("{path}{place}"),
-                (false, 0) if place == 0 => String::new(),
-                (false, _) => format!("{path}{place}"),
-            };
-            sink.facts.push(frame.part(&part, code, value.clone(), None));
+            if seen.contains(&code) {
+                continue;
+            }
+            let part = if is_list || rank + place > 0 { format!("{path}{place}") } else { String::new() };
+            sink.facts.push(frame.part(&part, code.clone(), value.clone(), None));
+            if seen.len() < MOST {
+                seen.push(code);
+            }
         }
     }
     if sink.facts.len() == before {

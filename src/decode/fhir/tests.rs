@@ -11,37 +11,37 @@ use crate::settings::Format;
 const NEW_YEAR: Micros = 1_767_225_600_000_000;
 
 /// Facts and count of a record; it lives as long as the test.
-fn try_read(record: &Json) -> Result<(Vec<Fact<'static>>, Notes<'static>), Reject> {
+pub(super) fn try_read(record: &Json) -> Result<(Vec<Fact<'static>>, Notes<'static>), Reject> {
     let text: &'static str = Box::leak(record.to_string().into_boxed_str());
     let mut facts = Vec::new();
     let unread = decode_any(Format::Fhir, &Rules::default(), text.as_bytes(), &mut facts)?;
     Ok((facts, unread))
 }
 
-fn facts(record: &Json) -> Vec<Fact<'static>> {
+pub(super) fn facts(record: &Json) -> Vec<Fact<'static>> {
     try_read(record).unwrap().0
 }
 
-fn fact(record: &Json) -> Fact<'static> {
+pub(super) fn fact(record: &Json) -> Fact<'static> {
     let mut all = facts(record);
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
 }
 
 /// Types that gave no fact, of a record that gave none.
-fn skipped(record: &Json) -> Vec<(&'static str, u32)> {
+pub(super) fn skipped(record: &Json) -> Vec<(&'static str, u32)> {
     let (facts, unread) = try_read(record).unwrap();
     assert!(facts.is_empty(), "{facts:?}");
     unread.unread
 }
 
-fn reject(record: &Json) -> (Reason, String) {
+pub(super) fn reject(record: &Json) -> (Reason, String) {
     let reject = try_read(record).unwrap_err();
     (reject.reason, reject.detail)
 }
 
 /// The resource with the fields of `with` set; null takes a field away.
-fn but(mut resource: Json, with: Json) -> Json {
+pub(super) fn but(mut resource: Json, with: Json) -> Json {
     let fields = resource.as_object_mut().unwrap();
     for (name, value) in with.as_object().unwrap() {
         match value {
@@ -52,7 +52,7 @@ fn but(mut resource: Json, with: Json) -> Json {
     resource
 }
 
-fn observation(with: Json) -> Json {
+pub(super) fn observation(with: Json) -> Json {
     let loinc = json!({"coding": [{"system": "http://loinc.org", "code": "8867-4"}]});
     but(
         json!({"resourceType": "Observation", "id": "o", "status": "final", "code": loinc,
@@ -69,7 +69,7 @@ fn encounter(with: Json) -> Json {
     )
 }
 
-fn bundle(entries: Json) -> Json {
+pub(super) fn bundle(entries: Json) -> Json {
     json!({"resourceType": "Bundle", "type": "collection", "entry": entries})
 }
 
