@@ -1,4 +1,4 @@
-//! FHIR decoding on one core: the Synthea Bundles into facts, against `serde_json` into a `Value`.
+//! FHIR on one core: the Synthea Bundles into facts, and on into Arrow events, against `serde_json` into a `Value`.
 //!
 //! A module of the bench `decode`; it prints one JSON line, or says on stderr that the data is absent.
 
@@ -7,6 +7,8 @@ use std::io::Read as _;
 use std::time::Instant;
 
 use auscult::decode::{Rules, decode};
+use auscult::events::Pseudonyms;
+use auscult::normalize::{Concepts, Normalizer, Record};
 use auscult::settings::Format;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/fhir/synthea_r4_dev19.tar.gz");
@@ -14,7 +16,13 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/fhir/syn
 /// Times of which the best counts.
 const ROUNDS: usize = 15;
 
-/// Measures both and prints `{"bench":"fhir","bytes","facts","decode_mb_s","value_mb_s"}`.
+/// The rules of a hospital, which the events are made by.
+const CONCEPTS: &str = include_str!("../../config/hospital/concepts.csv");
+const SQL: &str = include_str!("../../config/hospital/normalize.sql");
+
+/// Measures all three and prints
+/// `{"bench":"fhir","bytes","facts","events","decode_mb_s","events_mb_s","value_mb_s"}`; events are those of
+/// the whole stage: decode, pseudonyms, Arrow, the site's SQL, all Bundles in one batch.
 pub fn fhir() {
     let Ok(file) = std::fs::File::open(DATA) else {
         eprintln!("fhir skipped: the Synthea Bundles are not there");
@@ -35,13 +43,30 @@ pub fn fhir() {
             count += black_box(&facts).len();
         }
     });
+    let concepts = Concepts::parse("concepts.csv", CONCEPTS).expect("the site's concepts");
+    let key = Pseudonyms::new(b"a secret of a bench").expect("a key");
+    let mut normalizer = Normalizer::new(&concepts, "normalize.sql", SQL, key, 64 << 20).expect("the site's SQL");
+    let record = |(offset, bytes): (usize, &&'_ [u8])| Record {
+        topic: "raw.fhir",
+        partition: 0,
+        offset: offset as i64,
+        timestamp: Some(0),
+        format: Format::Fhir,
+        assigner: "hospital",
+        bytes,
+    };
+    let mut events = 0;
+    let normalized = megabytes_a_second(bytes, || {
+        let records: Vec<Record<'_>> = bundles.iter().enumerate().map(record).collect();
+        events = normalizer.run(&records).expect("events").events.num_rows();
+    });
     let parsed = megabytes_a_second(bytes, || {
         for bundle in &bundles {
             black_box(serde_json::from_slice::<serde_json::Value>(bundle).expect("JSON"));
         }
     });
     println!(
-        "{{\"bench\":\"fhir\",\"bytes\":{bytes},\"facts\":{count},\"decode_mb_s\":{decoded:.1},\"value_mb_s\":{parsed:.1}}}"
+        "{{\"bench\":\"fhir\",\"bytes\":{bytes},\"facts\":{count},\"events\":{events},\"decode_mb_s\":{decoded:.1},\"events_mb_s\":{normalized:.1},\"value_mb_s\":{parsed:.1}}}"
     );
 }
 

@@ -126,13 +126,14 @@ fn withdraw<'t, 'a>(
     Ok(())
 }
 
-/// Reads one resource by its type; one that gives no fact is counted.
+/// Reads one resource by its type; one that gives no fact and no link is counted.
 fn one<'t, 'a>(resource: &'t Resource<'t, 'a>, scope: Scope<'t, 'a>, sink: &mut Sink<'_, 'a>) -> Result<(), Reject> {
     if !is_read(resource.kind) || resource.element.holds("modifierExtension")? {
         sink.skip(resource.kind);
         return Ok(());
     }
-    let before = (sink.facts.len(), sink.skipped.get(resource.kind).copied());
+    let said = |sink: &Sink<'_, 'a>| (sink.facts.len(), sink.links.len(), sink.skipped.get(resource.kind).copied());
+    let before = said(sink);
     match resource.kind {
         "Patient" => patient::read(resource, scope, sink)?,
         "Encounter" => encounter::read(resource, scope, sink)?,
@@ -151,7 +152,7 @@ fn one<'t, 'a>(resource: &'t Resource<'t, 'a>, scope: Scope<'t, 'a>, sink: &mut 
             }
         }
     }
-    if before == (sink.facts.len(), sink.skipped.get(resource.kind).copied()) {
+    if before == said(sink) {
         sink.skip(resource.kind);
     }
     // A resource that does not say when it was issued or recorded was known when it last changed.
@@ -173,5 +174,7 @@ fn is_no_order(element: &Element<'_, '_>) -> Result<bool, Reject> {
 
 #[cfg(test)]
 mod clinical_tests;
+#[cfg(test)]
+mod hostile_tests;
 #[cfg(test)]
 mod tests;

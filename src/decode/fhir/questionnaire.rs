@@ -6,7 +6,6 @@ use std::collections::HashMap;
 use super::super::{Reject, Value};
 use super::Sink;
 use super::coding::{Code, TEXT};
-use super::element::Element;
 use super::frame::Frame;
 use super::reference::Scope;
 use super::resource::Resource;
