@@ -88,7 +88,7 @@ fn entry<'t, 'a>(entry: &Element<'t, 'a>, resources: &mut Vec<Resource<'t, 'a>>)
         Some(request) => request.text("method")?.as_deref() == Some("DELETE"),
         None => false,
     };
-    let url = entry.text("fullUrl")?;
+    let url = entry.word("fullUrl")?;
     if let Some(element) = entry.element("resource", "resource")? {
         resources.push(Resource::of(element, url)?);
         let at = resources.len() - 1;

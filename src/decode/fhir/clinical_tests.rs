@@ -200,7 +200,7 @@ fn documents_are_their_texts() {
         "Composition",
         json!({"status": "final", "type": snomed("1"), "title": "T", "date": "2026-01-01", "section": sections}),
     );
-    let expected = [row("1", text("T"), ""), row("2", text("a"), "section.0"), row("t", text("b\nc"), "section.0.0")];
+    let expected = [row("1", text("T"), ""), row("2", text("a"), "section0"), row("t", text("b\nc"), "section1")];
     assert_eq!(rows(&composition), expected);
     assert_eq!(try_read(&composition).unwrap().1.unread, [("Composition", 2)]);
 }

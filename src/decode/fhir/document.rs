@@ -3,7 +3,7 @@
 use super::super::{Reject, Value};
 use super::Sink;
 use super::coding::{self, Code};
-use super::element::Element;
+use super::element::{Element, LONGEST_WORD};
 use super::frame::Frame;
 use super::narrative;
 use super::reference::Scope;
@@ -42,7 +42,7 @@ pub(super) fn reference<'t, 'a>(
 }
 
 /// Reads a Composition: its type with its title as text, and each section's text under the
-/// section's code, else its title. What the sections refer to are resources of their own.
+/// section's code, else its title, numbered in the order in which they are read. What the sections refer to are resources of their own.
 pub(super) fn composition<'t, 'a>(
     resource: &'t Resource<'t, 'a>,
     scope: Scope<'t, 'a>,
@@ -57,9 +57,10 @@ pub(super) fn composition<'t, 'a>(
     let value = element.text("title")?.map_or(Value::None, Value::Text);
     sink.facts.push(frame.fact(code, value, None));
     // Sections stand in sections: taken from a heap, the last one first.
-    let mut open = Vec::new();
-    push_sections(element, "section", &mut open)?;
-    while let Some((section, part)) = open.pop() {
+    let mut open = element.elements("section", "Composition.section")?;
+    open.reverse();
+    for place in 0.. {
+        let Some(section) = open.pop() else { break };
         if section.holds("modifierExtension")? {
             sink.skip(resource.kind);
             continue;
@@ -73,24 +74,15 @@ pub(super) fn composition<'t, 'a>(
             None => None,
         };
         match (code, text.filter(|text| !text.is_empty())) {
-            (Some(code), Some(text)) => sink.facts.push(frame.part(&part, code, Value::Text(text.into()), None)),
+            (Some(code), Some(text)) => {
+                sink.facts.push(frame.part(&format!("section{place}"), code, Value::Text(text.into()), None));
+            }
             // A text under no heading.
             (None, Some(_)) => sink.skip(resource.kind),
             (_, None) => {}
         }
-        push_sections(&section, &part, &mut open)?;
+        open.extend(section.elements("section", "Composition.section")?.into_iter().rev());
     }
-    Ok(())
-}
-
-fn push_sections<'t, 'a>(
-    element: &Element<'t, 'a>,
-    part: &str,
-    open: &mut Vec<(Element<'t, 'a>, String)>,
-) -> Result<(), Reject> {
-    let sections = element.elements("section", "Composition.section")?;
-    let named = sections.into_iter().enumerate().map(|(place, section)| (section, format!("{part}.{place}")));
-    open.extend(named.rev());
     Ok(())
 }
 
@@ -104,11 +96,12 @@ pub(super) fn texts<'a>(
 ) -> Result<(), Reject> {
     for (place, attachment) in attachments.iter().enumerate() {
         match narrative::attachment(attachment)? {
-            Some(text) => {
+            Some(text) if code.code.len() <= LONGEST_WORD => {
                 let value = Value::Text(text.into());
                 sink.facts.push(frame.part(&format!("{part}{place}"), code.clone(), value, None));
             }
-            None => sink.skip(frame.resource.kind),
+            // A code of that length would stand in every fact.
+            Some(_) | None => sink.skip(frame.resource.kind),
         }
     }
     Ok(())

@@ -9,6 +9,9 @@ use super::super::time::{Stamp, parse_fhir};
 use super::super::{Reason, Reject};
 use super::scan::{Document, Node};
 
+/// Longest string that may stand in many facts, in bytes. R4 allows 64 for an id.
+pub(super) const LONGEST_WORD: usize = 1024;
+
 /// An object, with the FHIR type that rejects name.
 #[derive(Copy, Clone)]
 pub(super) struct Element<'t, 'a> {
@@ -53,6 +56,15 @@ impl<'t, 'a> Element<'t, 'a> {
         match json::string(raw)? {
             Some(text) => Ok(Some(text).filter(|text| !text.is_empty())),
             None => Err(self.wrong(name, "must be a string")),
+        }
+    }
+
+    /// A string that may stand in many facts (an id, a reference, a name), and so must be short:
+    /// else a record's facts could be longer than its length by any factor.
+    pub(super) fn word(&self, name: &'static str) -> Result<Option<Cow<'a, str>>, Reject> {
+        match self.text(name)? {
+            Some(text) if text.len() > LONGEST_WORD => Err(self.wrong(name, "is longer than 1024 bytes")),
+            text => Ok(text),
         }
     }
 

@@ -3,6 +3,7 @@
 use super::super::{Reject, Value};
 use super::Sink;
 use super::coding::{self, Code};
+use super::element::LONGEST_WORD;
 use super::frame::Frame;
 use super::reference::Scope;
 use super::resource::Resource;
@@ -23,6 +24,9 @@ pub(super) fn read<'t, 'a>(
     frame.time = element.time("date")?;
     frame.recorded = frame.time;
     let relationship = coding::required(element, "relationship")?;
+    if relationship.code.len() > LONGEST_WORD {
+        return Err(element.wrong("relationship", "is longer than 1024 bytes"));
+    }
     let code = Code::meds(format!("FAMILY_HISTORY//{}", relationship.code));
     let conditions = element.elements("condition", "FamilyMemberHistory.condition")?;
     if conditions.is_empty() {

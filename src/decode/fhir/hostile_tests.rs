@@ -123,6 +123,50 @@ fn any_node_may_be_of_another_type() {
     }
 }
 
+#[test]
+fn what_would_stand_in_every_fact_is_short() {
+    let long = "\u{e4}\\".repeat(100_000);
+    let parts: Vec<Json> = (0..20_000).map(|_| json!({"code": {"text": "a"}, "valueInteger": 1})).collect();
+    let start = std::time::Instant::now();
+    for with in [
+        json!({"id": long}),
+        json!({"subject": {"reference": format!("Patient/{long}")}}),
+        json!({"encounter": {"reference": format!("Encounter/{long}")}}),
+    ] {
+        let mut record = json!({"resourceType": "Observation", "id": "1", "code": {"text": "a"}, "subject": {"reference": "Patient/1"}, "component": parts});
+        record.as_object_mut().unwrap().extend(with.as_object().unwrap().clone());
+        let reject = decode(record.to_string().as_bytes(), &mut Vec::new()).unwrap_err();
+        assert!(reject.reason == Reason::Field && reject.detail.ends_with("is longer than 1024 bytes"), "{reject:?}");
+    }
+    // A long text is kept, once.
+    let findings: Vec<Json> = (0..20_000).map(|at| json!({"itemCodeableConcept": {"text": at.to_string()}})).collect();
+    let record = json!({"resourceType": "ClinicalImpression", "subject": {"reference": "Patient/1"}, "summary": long, "finding": findings});
+    let mut facts = Vec::new();
+    let text = record.to_string();
+    decode(text.as_bytes(), &mut facts).unwrap();
+    let texts: usize =
+        facts.iter().map(|f| if let crate::decode::Value::Text(text) = &f.value { text.len() } else { 0 }).sum();
+    assert_eq!((facts.len(), texts), (20_000, long.len()));
+    // Sections and items in each other, as deep as the record is long.
+    let nest = |kind: &str, list: &str, rest: &str| {
+        let inner = format!(r#""{list}":[{{{rest}"#).repeat(50_000);
+        format!(
+            r#"{{"resourceType":"{kind}","id":"1","subject":{{"reference":"Patient/1"}},"type":{{"text":"a"}},{inner}"x":1{}"#,
+            "}]".repeat(50_000) + "}"
+        )
+    };
+    for (kind, list, rest) in [
+        ("Composition", "section", r#""title":"t","text":{"div":"x"},"#),
+        ("QuestionnaireResponse", "item", r#""linkId":"1","answer":[{"valueInteger":1}],"#),
+    ] {
+        let text = nest(kind, list, rest);
+        let mut facts = Vec::new();
+        decode(text.as_bytes(), &mut facts).unwrap();
+        assert!(facts.len() >= 50_000, "{kind} {}", facts.len());
+    }
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 

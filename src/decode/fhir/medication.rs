@@ -40,12 +40,12 @@ pub(super) fn read<'t, 'a>(
         "MedicationRequest" => {
             frame.time = element.time("authoredOn")?;
             frame.recorded = frame.time;
-            value = element.text("intent")?.map_or(Value::None, Value::Text);
+            value = element.word("intent")?.map_or(Value::None, Value::Text);
         }
         "MedicationStatement" => {
             frame.recorded = element.time("dateAsserted")?;
             frame.time = element.first_time(&EFFECTIVE)?.or(frame.recorded);
-            value = Value::Text(element.text("status")?.unwrap_or(Cow::Borrowed("statement")));
+            value = Value::Text(element.word("status")?.unwrap_or(Cow::Borrowed("statement")));
         }
         "MedicationDispense" => {
             frame.time = element.first_time(&["whenHandedOver", "whenPrepared"])?;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::super::{Reject, Value};
 use super::Sink;
 use super::coding::{self, Code};
-use super::element::Element;
+use super::element::{Element, LONGEST_WORD};
 use super::frame::Frame;
 use super::reference::Scope;
 use super::resource::Resource;
@@ -178,7 +178,10 @@ pub(super) fn read<'t, 'a>(
                 continue;
             }
             let part = if is_list || rank + place > 0 { format!("{path}{place}") } else { String::new() };
-            sink.facts.push(frame.part(&part, code.clone(), value.clone(), None));
+            // A long text (a summary) stands once, with the first code.
+            let is_long = matches!(&value, Value::Text(text) if text.len() > LONGEST_WORD);
+            let value = if is_long && !seen.is_empty() { Value::None } else { value.clone() };
+            sink.facts.push(frame.part(&part, code.clone(), value, None));
             if seen.len() < MOST {
                 seen.push(code);
             }

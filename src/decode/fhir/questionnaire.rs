@@ -35,7 +35,7 @@ pub(super) fn read<'t, 'a>(
     let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
     frame.time = element.time("authored")?;
     frame.recorded = frame.time;
-    let system = element.text("questionnaire")?.and_then(|url| super::json::part(&url, without_version));
+    let system = element.word("questionnaire")?.and_then(|url| super::json::part(&url, without_version));
     let system = system.unwrap_or(Cow::Borrowed(TEXT));
 
     let before = sink.facts.len();
@@ -48,7 +48,7 @@ pub(super) fn read<'t, 'a>(
             sink.skip(resource.kind);
             continue;
         }
-        let Some(link) = item.text("linkId")? else { return Err(item.wrong("linkId", "is missing")) };
+        let Some(link) = item.word("linkId")? else { return Err(item.wrong("linkId", "is missing")) };
         let mut inner = Vec::new();
         for answer in item.elements("answer", "QuestionnaireResponse.item.answer")? {
             if answer.holds("modifierExtension")? {

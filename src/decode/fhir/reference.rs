@@ -146,7 +146,7 @@ pub(super) fn encounter_of<'a>(
 /// Where a reference leads (R4, section 2.3.0.4 "Resolving references in Bundles").
 pub(super) fn follow<'t, 'a>(reference: &Element<'_, 'a>, scope: Scope<'t, 'a>) -> Result<Target<'t, 'a>, Reject> {
     let declared = reference.text("type")?.map(|name| kinds::kind(&name));
-    if let Some(text) = reference.text("reference")? {
+    if let Some(text) = reference.word("reference")? {
         if text.starts_with('#') {
             return Ok(scope.contained.at(&text).map_or(Target::Unnamed, Target::Here));
         }
@@ -168,7 +168,7 @@ pub(super) fn follow<'t, 'a>(reference: &Element<'_, 'a>, scope: Scope<'t, 'a>) 
         });
     }
     let Some(identifier) = reference.element("identifier", "Identifier")? else { return Ok(Target::Unnamed) };
-    Ok(match (identifier.text("system")?, identifier.text("value")?) {
+    Ok(match (identifier.word("system")?, identifier.word("value")?) {
         (Some(system), Some(value)) => identified(declared, (system, value), scope),
         (_, _) => Target::Unnamed,
     })

@@ -103,7 +103,7 @@ impl<'t, 'a> Resource<'t, 'a> {
         let name = name.ok_or_else(|| Reject::new(Reason::Shape, "a resource names no resourceType"))?;
         let kind = kinds::kind(&name);
         let element = element.of_kind(kind);
-        Ok(Resource { kind, id: element.text("id")?, url: None, container: None, element, contained: Vec::new() })
+        Ok(Resource { kind, id: element.word("id")?, url: None, container: None, element, contained: Vec::new() })
     }
 }
 
@@ -111,7 +111,7 @@ impl<'t, 'a> Resource<'t, 'a> {
 const SSN: &str = "http://hl7.org/fhir/sid/us-ssn";
 
 fn read_identifier<'a>(identifier: &Element<'_, 'a>) -> Result<Option<Identifier<'a>>, Reject> {
-    Ok(identifier.text("system")?.zip(identifier.text("value")?))
+    Ok(identifier.word("system")?.zip(identifier.word("value")?))
 }
 
 /// A business identifier: system and value.
