@@ -46,15 +46,6 @@ pub fn fhir() {
     let concepts = Concepts::parse("concepts.csv", CONCEPTS).expect("the site's concepts");
     let key = Pseudonyms::new(b"a secret of a bench").expect("a key");
     let mut normalizer = Normalizer::new(&concepts, "normalize.sql", SQL, key, 64 << 20).expect("the site's SQL");
-    let record = |(offset, bytes): (usize, &&'_ [u8])| Record {
-        topic: "raw.fhir",
-        partition: 0,
-        offset: offset as i64,
-        timestamp: Some(0),
-        format: Format::Fhir,
-        assigner: "hospital",
-        bytes,
-    };
     let mut events = 0;
     let normalized = megabytes_a_second(bytes, || {
         let records: Vec<Record<'_>> = bundles.iter().enumerate().map(record).collect();
@@ -68,6 +59,18 @@ pub fn fhir() {
     println!(
         "{{\"bench\":\"fhir\",\"bytes\":{bytes},\"facts\":{count},\"events\":{events},\"decode_mb_s\":{decoded:.1},\"events_mb_s\":{normalized:.1},\"value_mb_s\":{parsed:.1}}}"
     );
+}
+
+fn record<'a>((offset, bundle): (usize, &&'a [u8])) -> Record<'a> {
+    Record {
+        topic: "raw.fhir",
+        partition: 0,
+        offset: offset as i64,
+        timestamp: Some(0),
+        format: Format::Fhir,
+        assigner: "hospital",
+        bytes: *bundle,
+    }
 }
 
 fn megabytes_a_second(bytes: usize, mut work: impl FnMut()) -> f64 {
