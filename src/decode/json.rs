@@ -8,7 +8,6 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::error::Category;
-use serde_json::value::RawValue;
 
 use super::{Reason, Reject};
 
@@ -51,12 +50,11 @@ pub(super) fn fault(error: &serde_json::Error) -> Reject {
     }
 }
 
-/// The string that `raw` is; `None` if it is none.
+/// The string that `json` is; `None` if it is none.
 ///
 /// # Errors
 /// `syntax` if an escape names no character (half a surrogate pair).
-pub(super) fn string(raw: &RawValue) -> Result<Option<Cow<'_, str>>, Reject> {
-    let json = raw.get();
+pub(super) fn string(json: &str) -> Result<Option<Cow<'_, str>>, Reject> {
     match json.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
         None => Ok(None),
         Some(plain) if !plain.contains('\\') => Ok(Some(Cow::Borrowed(plain))),

@@ -22,7 +22,7 @@ const PREFERRED: [&str; 5] = [
 ];
 
 /// A code in its system.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Code<'a> {
     /// URI as given; `None`: a MEDS code.
     pub(super) system: Option<Cow<'a, str>>,
@@ -46,19 +46,18 @@ impl<'a> Code<'a> {
 /// a system, else its first code, else its text, else the display of a coding.
 ///
 /// `None` if it says nothing.
-pub(super) fn pick<'a>(concept: &Element<'a>) -> Result<Option<Code<'a>>, Reject> {
+pub(super) fn pick<'a>(concept: &Element<'_, 'a>) -> Result<Option<Code<'a>>, Reject> {
     let mut best: Option<(u8, Code<'a>)> = None;
     let mut display = None;
     for coding in concept.elements("coding", "Coding")? {
-        let system = coding.text("system")?;
-        let Some(code) = coding.text("code")? else {
+        let Some(found) = of_coding(&coding)? else {
             display = display.or(coding.text("display")?);
             continue;
         };
-        let (rank, found) = match system {
-            Some(system) if PREFERRED.contains(&&*system) => (0, Code { system: Some(system), code }),
-            Some(system) => (1, Code { system: Some(system), code }),
-            None => (2, Code::text(code)),
+        let rank = match found.system.as_deref() {
+            Some(TEXT) | None => 2,
+            Some(system) if PREFERRED.contains(&system) => 0,
+            Some(_) => 1,
         };
         if best.as_ref().is_none_or(|&(before, _)| rank < before) {
             best = Some((rank, found));
@@ -70,8 +69,52 @@ pub(super) fn pick<'a>(concept: &Element<'a>) -> Result<Option<Code<'a>>, Reject
     }
 }
 
+/// The code of a Coding; `None` if it has none, whatever it displays.
+fn of_coding<'a>(coding: &Element<'_, 'a>) -> Result<Option<Code<'a>>, Reject> {
+    let Some(code) = coding.text("code")? else { return Ok(None) };
+    Ok(Some(match coding.text("system")? {
+        Some(system) => Code { system: Some(system), code },
+        None => Code::text(code),
+    }))
+}
+
+/// The codes at the path `outer.inner` or `name`, whose fields may be lists or single, of
+/// CodeableConcepts or Codings. On the way what is not to be done is left out,
+/// and what has a modifier that is not known is counted in `unread`.
+pub(super) fn codes<'a>(
+    element: &Element<'_, 'a>,
+    path: &'static str,
+    unread: &mut u32,
+) -> Result<Vec<Code<'a>>, Reject> {
+    let (mut holders, mut path) = (vec![*element], path);
+    while let Some((outer, inner)) = path.split_once('.') {
+        let mut held = Vec::new();
+        for holder in holders {
+            for inner in holder.all(outer, outer)? {
+                if inner.holds("modifierExtension")? {
+                    *unread += 1;
+                } else if inner.flag("doNotPerform")? != Some(true) {
+                    held.push(inner);
+                }
+            }
+        }
+        (holders, path) = (held, inner);
+    }
+    let mut codes: Vec<Code<'a>> = Vec::new();
+    for holder in holders {
+        for concept in holder.all(path, "CodeableConcept")? {
+            let code = match concept.has("code")? {
+                true => of_coding(&concept.of_kind("Coding"))?,
+                false => pick(&concept)?,
+            };
+            codes.extend(code);
+        }
+    }
+    Ok(codes)
+}
+
 /// The code of the CodeableConcept in the field `name`.
-pub(super) fn code<'a>(element: &Element<'a>, name: &'static str) -> Result<Option<Code<'a>>, Reject> {
+pub(super) fn code<'a>(element: &Element<'_, 'a>, name: &'static str) -> Result<Option<Code<'a>>, Reject> {
     match element.element(name, "CodeableConcept")? {
         Some(concept) => pick(&concept),
         None => Ok(None),
@@ -82,12 +125,12 @@ pub(super) fn code<'a>(element: &Element<'a>, name: &'static str) -> Result<Opti
 ///
 /// # Errors
 /// `field` if it is missing or says nothing.
-pub(super) fn required<'a>(element: &Element<'a>, name: &'static str) -> Result<Code<'a>, Reject> {
+pub(super) fn required<'a>(element: &Element<'_, 'a>, name: &'static str) -> Result<Code<'a>, Reject> {
     code(element, name)?.ok_or_else(|| element.wrong(name, "is missing or holds no code and no text"))
 }
 
 /// Whether the CodeableConcept in the field `name` has one of these codes.
-pub(super) fn has_code(element: &Element<'_>, name: &'static str, codes: &[&str]) -> Result<bool, Reject> {
+pub(super) fn has_code(element: &Element<'_, '_>, name: &'static str, codes: &[&str]) -> Result<bool, Reject> {
     let Some(concept) = element.element(name, "CodeableConcept")? else { return Ok(false) };
     for coding in concept.elements("coding", "Coding")? {
         if coding.text("code")?.is_some_and(|code| codes.contains(&&*code)) {

@@ -10,7 +10,7 @@ use super::resource::Resource;
 use crate::events::Op;
 
 /// Patient, encounter, times and name of a resource's facts.
-pub(super) struct Frame<'a> {
+pub(super) struct Frame<'t, 'a> {
     /// Whose they are.
     pub(super) person: Person<'a>,
     /// In which encounter.
@@ -19,38 +19,34 @@ pub(super) struct Frame<'a> {
     pub(super) time: Option<Stamp>,
     /// When the source says that it became known.
     pub(super) recorded: Option<Stamp>,
-    /// Identity of the resource's facts at the source.
-    pub(super) name: Option<String>,
+    /// Which gives the facts their identity at the source.
+    pub(super) resource: &'t Resource<'t, 'a>,
     /// Whether they hold.
     pub(super) op: Op,
 }
 
-impl<'a> Frame<'a> {
+impl<'t, 'a> Frame<'t, 'a> {
     /// The frame of a resource whose fields `subject` and `visit` name patient and encounter;
     /// `None` if it is not about a patient.
     pub(super) fn of(
-        resource: &Resource<'a>,
+        resource: &'t Resource<'t, 'a>,
         subject: &'static str,
         visit: &'static str,
         op: Op,
-        scope: Scope<'_, 'a>,
+        scope: Scope<'t, 'a>,
     ) -> Result<Option<Self>, Reject> {
         let Some(person) = whose(resource, subject, scope)? else { return Ok(None) };
         let encounter = encounter(resource, visit, scope)?;
-        Ok(Some(Frame { person, encounter, time: None, recorded: None, name: resource.name.clone(), op }))
+        Ok(Some(Frame { person, encounter, time: None, recorded: None, resource, op }))
     }
 
     /// The fact of the whole resource.
     pub(super) fn fact(&self, code: Code<'a>, value: Value<'a>, unit: Option<Cow<'a, str>>) -> Fact<'a> {
-        self.build(self.name.clone(), code, value, unit)
+        self.part("", code, value, unit)
     }
 
-    /// The fact of one part of the resource; `part` tells it from the others.
+    /// The fact of one part of the resource; `part` tells it from the others, empty is the whole.
     pub(super) fn part(&self, part: &str, code: Code<'a>, value: Value<'a>, unit: Option<Cow<'a, str>>) -> Fact<'a> {
-        self.build(self.name.as_ref().map(|name| format!("{name}#{part}")), code, value, unit)
-    }
-
-    fn build(&self, id: Option<String>, code: Code<'a>, value: Value<'a>, unit: Option<Cow<'a, str>>) -> Fact<'a> {
         let time = self.time.map(|stamp| stamp.at);
         // A date is read as its start, and nothing was known on its day before it happened.
         let recorded = self.recorded.map(|known| match time {
@@ -67,8 +63,13 @@ impl<'a> Frame<'a> {
             code: code.code,
             value,
             unit,
-            id: id.map(Cow::Owned),
+            id: self.resource.name(part).map(Cow::Owned),
             op: self.op,
         }
+    }
+
+    /// A code where there is one; a withdrawal needs none, because its id says what is withdrawn.
+    pub(super) fn code_or_withdrawal(&self, code: Option<Code<'a>>) -> Option<Code<'a>> {
+        code.or_else(|| (self.resource.is_named() && self.op == Op::Retract).then(|| Code::text("unknown")))
     }
 }

@@ -1,4 +1,4 @@
-//! MedicationRequest and MedicationAdministration: what was ordered and what was given.
+//! Medications: what was ordered, given, handed over, said to be taken.
 //!
 //! A medication without a code of its own (an infusion mixed on the ward) is one fact for each
 //! of its ingredients, under the resource's id with `#` and the ingredient's place.
@@ -10,36 +10,59 @@ use super::Sink;
 use super::coding::{self, Code, REFERENCE};
 use super::element::Element;
 use super::frame::Frame;
-use super::observation::when;
+use super::observation::EFFECTIVE;
 use super::reference::{Scope, Target, follow};
 use super::resource::Resource;
 use super::status::by_status;
-use super::value;
-use crate::events::Op;
+use super::value::{self, Found};
 
-/// Reads an order at its authoring, when it also became known.
+/// Reads what was ordered (MedicationRequest) at its authoring, given (MedicationAdministration,
+/// with its amount, else its rate), said to be taken (MedicationStatement) and handed over
+/// (MedicationDispense), of a period when that began.
 ///
-/// The text is the intent (`order`, `plan` ...), so that an order does not look like a dose.
+/// The text is the intent of an order (`order`, `plan` ...), the status of a statement (`active`,
+/// `stopped` ...), `dispense` of a handing over: none of these must look like a dose.
 /// What is no order is not read: a suggestion, an option of a set, an order not to give.
-pub(super) fn request<'a>(
-    resource: &Resource<'a>,
-    scope: Scope<'_, 'a>,
+pub(super) fn read<'t, 'a>(
+    resource: &'t Resource<'t, 'a>,
+    scope: Scope<'t, 'a>,
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), Reject> {
     let element = &resource.element;
     let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
-    let intent = element.text("intent")?;
-    let forbids = element.flag("doNotPerform")? == Some(true);
-    if forbids || matches!(intent.as_deref(), Some("proposal" | "option")) {
+    let visit = if resource.kind == "MedicationRequest" { "encounter" } else { "context" };
+    let Some(mut frame) = Frame::of(resource, "subject", visit, op, scope)? else { return Ok(()) };
+    if super::is_no_order(element)? {
         return Ok(());
     }
-    frame.time = element.time("authoredOn")?;
-    frame.recorded = frame.time;
-    let value = intent.map_or(Value::None, Value::Text);
-    match medication(resource, op, scope)? {
-        Drug::One(code) => sink.facts.push(frame.fact(code, value, None)),
+    let (mut value, mut unit) = (Value::None, None);
+    match resource.kind {
+        "MedicationRequest" => {
+            frame.time = element.time("authoredOn")?;
+            frame.recorded = frame.time;
+            value = element.word("intent")?.map_or(Value::None, Value::Text);
+        }
+        "MedicationStatement" => {
+            frame.recorded = element.time("dateAsserted")?;
+            frame.time = element.first_time(&EFFECTIVE)?.or(frame.recorded);
+            value = Value::Text(element.word("status")?.unwrap_or(Cow::Borrowed("statement")));
+        }
+        "MedicationDispense" => {
+            frame.time = element.first_time(&["whenHandedOver", "whenPrepared"])?;
+            value = Value::Text(Cow::Borrowed("dispense"));
+        }
+        _ => {
+            frame.time = element.first_time(&EFFECTIVE)?;
+            if let Some(dose) = dose(resource, sink)? {
+                (value, unit) = (dose.value, dose.unit);
+            }
+        }
+    }
+    match medication(resource, &frame, scope)? {
+        Drug::One(code) => sink.facts.push(frame.fact(code, value, unit)),
         Drug::Mixture(codes) => {
+            // A dose is that of the whole mixture.
+            let value = if unit.is_some() || matches!(value, Value::Number(_)) { Value::None } else { value };
             let part = |(place, code)| frame.part(&usize::to_string(&place), code, value.clone(), None);
             sink.facts.extend(codes.into_iter().enumerate().map(part));
         }
@@ -48,31 +71,20 @@ pub(super) fn request<'a>(
     Ok(())
 }
 
-/// Reads a dose when it was given, of a period when that began, with its amount and unit.
-pub(super) fn administration<'a>(
-    resource: &Resource<'a>,
-    scope: Scope<'_, 'a>,
-    sink: &mut Sink<'_, 'a>,
-) -> Result<(), Reject> {
-    let element = &resource.element;
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "subject", "context", op, scope)? else { return Ok(()) };
-    frame.time = when(element)?;
-    let dose = match element.element("dosage", "MedicationAdministration.dosage")? {
-        Some(dosage) => value::quantity(&dosage, "dose")?,
-        None => None,
-    };
-    let (value, unit) = dose.map_or((Value::None, None), |dose| (dose.value, dose.unit));
-    match medication(resource, op, scope)? {
-        Drug::One(code) => sink.facts.push(frame.fact(code, value, unit)),
-        // The dose is that of the whole mixture.
-        Drug::Mixture(codes) => {
-            let part = |(place, code)| frame.part(&usize::to_string(&place), code, Value::None, None);
-            sink.facts.extend(codes.into_iter().enumerate().map(part));
-        }
-        Drug::Unknown => {}
+/// The amount of a MedicationAdministration, else its rate.
+fn dose<'a>(resource: &Resource<'_, 'a>, sink: &mut Sink<'_, 'a>) -> Result<Option<Found<'a>>, Reject> {
+    let Some(dosage) = resource.element.element("dosage", "MedicationAdministration.dosage")? else { return Ok(None) };
+    if dosage.holds("modifierExtension")? {
+        sink.skip(resource.kind);
+        return Ok(None);
     }
-    Ok(())
+    match value::quantity(&dosage, "dose")? {
+        None => match value::quantity(&dosage, "rateQuantity")? {
+            None => value::ratio(&dosage, "rateRatio"),
+            rate => Ok(rate),
+        },
+        dose => Ok(dose),
+    }
 }
 
 /// What `medication[x]` names.
@@ -88,7 +100,11 @@ enum Drug<'a> {
 /// Reads `medication[x]`: a concept, or a reference to a Medication that is contained, in the
 /// same Bundle or elsewhere. One that is elsewhere, or says nothing, is kept under its
 /// reference (`Medication/id`), which a site can map.
-fn medication<'a>(resource: &Resource<'a>, op: Op, scope: Scope<'_, 'a>) -> Result<Drug<'a>, Reject> {
+fn medication<'a>(
+    resource: &Resource<'_, 'a>,
+    frame: &Frame<'_, 'a>,
+    scope: Scope<'_, 'a>,
+) -> Result<Drug<'a>, Reject> {
     let element = &resource.element;
     if element.has("medicationCodeableConcept")? {
         return coding::required(element, "medicationCodeableConcept").map(Drug::One);
@@ -118,11 +134,11 @@ fn medication<'a>(resource: &Resource<'a>, op: Op, scope: Scope<'_, 'a>) -> Resu
         // A UUID is new in every Bundle.
         Target::Named(None, _) | Target::Unnamed => display,
     };
-    Ok(code.or_else(|| super::unknown(resource.name.is_some(), op)).map_or(Drug::Unknown, Drug::One))
+    Ok(frame.code_or_withdrawal(code).map_or(Drug::Unknown, Drug::One))
 }
 
 /// The codes of a Medication's ingredients.
-fn ingredients<'a>(medication: &Element<'a>) -> Result<Vec<Code<'a>>, Reject> {
+fn ingredients<'a>(medication: &Element<'_, 'a>) -> Result<Vec<Code<'a>>, Reject> {
     let mut codes = Vec::new();
     for ingredient in medication.elements("ingredient", "Medication.ingredient")? {
         codes.extend(coding::code(&ingredient, "itemCodeableConcept")?);

@@ -11,13 +11,20 @@ use super::status::by_status;
 use super::value::{self, Found};
 use crate::events::Op;
 
+/// The fields that `effective[x]` stands for.
+pub(super) const EFFECTIVE: [&str; 4] = ["effectiveDateTime", "effectivePeriod", "effectiveInstant", "effectiveTiming"];
+
 /// Reads one fact for the value and one for each component's value, the latter under the
 /// resource's id with `#` and the component's place, counted from 0.
 ///
 /// Where nothing was measured (a panel, an absent value) there is no fact; but in a withdrawn
 /// Observation, and in an amended or corrected one, that withdraws what an earlier version may
 /// have said under the same id.
-pub(super) fn read<'a>(resource: &Resource<'a>, scope: Scope<'_, 'a>, sink: &mut Sink<'_, 'a>) -> Result<(), Reject> {
+pub(super) fn read<'t, 'a>(
+    resource: &'t Resource<'t, 'a>,
+    scope: Scope<'t, 'a>,
+    sink: &mut Sink<'_, 'a>,
+) -> Result<(), Reject> {
     let element = &resource.element;
     let Some(op) = by_status(element)?.op() else { return Ok(()) };
     let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
@@ -25,63 +32,48 @@ pub(super) fn read<'a>(resource: &Resource<'a>, scope: Scope<'_, 'a>, sink: &mut
         return Ok(());
     }
     frame.recorded = element.time("issued")?;
-    frame.time = when(element)?.or(frame.recorded);
+    frame.time = element.first_time(&EFFECTIVE)?.or(frame.recorded);
     let code = required(element, "code")?;
     let found = value::read(element)?;
     let mut parts = Vec::new();
     for part in element.elements("component", "Observation.component")? {
-        parts.push((required(&part, "code")?, value::read(&part)?));
+        if part.holds("modifierExtension")? {
+            sink.skip(resource.kind);
+            parts.push(None);
+            continue;
+        }
+        parts.push(Some((required(&part, "code")?, value::read(&part)?)));
     }
 
     let corrected = matches!(element.text("status")?.as_deref(), Some("amended" | "corrected"));
-    let replaces = frame.name.is_some() && (corrected || op == Op::Retract);
+    let replaces = resource.is_named() && (corrected || op == Op::Retract);
     // A spare withdrawal changes nothing; a value left standing would.
     if found.is_some() || replaces {
-        push(&mut frame, None, code, found, sink, resource.kind);
+        push(&mut frame, "", code, found, sink);
     }
-    for (place, (code, found)) in parts.into_iter().enumerate() {
-        if found.is_some() || replaces {
-            push(&mut frame, Some(place), code, found, sink, resource.kind);
+    for (place, part) in parts.into_iter().enumerate() {
+        if let Some((code, found)) = part
+            && (found.is_some() || replaces)
+        {
+            push(&mut frame, &place.to_string(), code, found, sink);
         }
     }
     Ok(())
 }
 
 /// One fact, or the withdrawal of what it said before.
-fn push<'a>(
-    frame: &mut Frame<'a>,
-    place: Option<usize>,
-    code: Code<'a>,
-    found: Option<Found<'a>>,
-    sink: &mut Sink<'_, 'a>,
-    kind: &'static str,
-) {
+fn push<'a>(frame: &mut Frame<'_, 'a>, part: &str, code: Code<'a>, found: Option<Found<'a>>, sink: &mut Sink<'_, 'a>) {
     let op = frame.op;
     if found.is_none() {
         frame.op = Op::Retract;
     }
-    let (value, unit, partly) = found.map_or((Value::None, None, false), |f| (f.value, f.unit, f.partly));
-    sink.facts.push(match place {
-        None => frame.fact(code, value, unit),
-        Some(place) => frame.part(&place.to_string(), code, value, unit),
-    });
-    if partly {
-        sink.skip(kind);
-    }
+    let (value, unit) = found.map_or((Value::None, None), |found| (found.value, found.unit));
+    sink.facts.push(frame.part(part, code, value, unit));
     frame.op = op;
 }
 
-/// `effective[x]`.
-pub(super) fn when(element: &Element<'_>) -> Result<Option<super::Stamp>, Reject> {
-    Ok(element
-        .time("effectiveDateTime")?
-        .or(element.period("effectivePeriod")?)
-        .or(element.time("effectiveInstant")?)
-        .or(element.timing("effectiveTiming")?))
-}
-
 /// Whether `focus` says that another person than the subject was observed (a mother, a donor, a fetus).
-fn is_about_another<'a>(element: &Element<'a>, person: &Person<'a>, scope: Scope<'_, 'a>) -> Result<bool, Reject> {
+fn is_about_another<'a>(element: &Element<'_, 'a>, person: &Person<'a>, scope: Scope<'_, 'a>) -> Result<bool, Reject> {
     for focus in element.elements("focus", "Reference")? {
         let other = match follow(&focus, scope)? {
             Target::Here(other) if other.kind == "Patient" => identity(other)?.id != person.id,

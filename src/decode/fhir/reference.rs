@@ -5,6 +5,10 @@
 //! end, a version of it, and `urn:uuid:abc` all give `abc`, or the id of the resource which
 //! stands under that URL in the same Bundle. A patient who is known by an identifier only (a
 //! logical reference, a contained Patient) is `system|value`.
+//!
+//! So in a Bulk Data folder `Patient.ndjson` and the `Patient/123` of `Observation.ndjson` are
+//! one subject under the topic's default assigner; what else the Patient is called, the links of
+//! `patient.rs` tell, and they bring the MRN of an HL7 v2 feed to the same subject.
 
 use std::borrow::Cow;
 
@@ -13,6 +17,11 @@ use super::super::{Reason, Reject};
 use super::element::Element;
 use super::kinds;
 use super::resource::{Identifier, Index, Resource};
+
+/// Types whose subject R4 does not require, and which say little without one: they are counted
+/// as not read. An Observation or a report of nobody is a result that would be lost: a reject.
+const MAY_LACK_SUBJECT: [&str; 7] =
+    ["Composition", "Consent", "DetectedIssue", "DocumentReference", "Media", "QuestionnaireResponse", "Specimen"];
 
 /// Where the references of a resource lead.
 #[derive(Copy, Clone)]
@@ -24,7 +33,7 @@ pub(super) struct Scope<'t, 'a> {
 }
 
 /// A patient as the source names one.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) struct Person<'a> {
     /// System of the identifier; `None`: `id` is a logical id of the source.
     pub(super) assigner: Option<Cow<'a, str>>,
@@ -35,7 +44,7 @@ pub(super) struct Person<'a> {
 /// What a reference leads to.
 pub(super) enum Target<'t, 'a> {
     /// A resource of the same record.
-    Here(&'t Resource<'a>),
+    Here(&'t Resource<'t, 'a>),
     /// A resource elsewhere; the type may be unknown.
     Named(Option<&'static str>, Cow<'a, str>),
     /// Whatever carries the identifier; the type may be unknown.
@@ -44,24 +53,51 @@ pub(super) enum Target<'t, 'a> {
     Unnamed,
 }
 
-/// Whose facts the resource holds: the patient whom the field `name` refers to. `None` where it
-/// refers to something that is no patient (a group, a device, a place).
+/// Whose facts the resource holds: the patient whom the field `name` refers to, or who carries the
+/// device that it refers to (`Device.patient`). `None` where it refers to something that is no
+/// patient (a group, a device, a place), and where it names nothing and need not.
 ///
 /// # Errors
 /// `patient` if the field is missing or names nobody.
-pub(super) fn whose<'a>(
-    resource: &Resource<'a>,
+pub(super) fn whose<'t, 'a>(
+    resource: &Resource<'t, 'a>,
     name: &'static str,
-    scope: Scope<'_, 'a>,
+    scope: Scope<'t, 'a>,
 ) -> Result<Option<Person<'a>>, Reject> {
-    let nobody = || Reject::new(Reason::Patient, format!("{}.{name} names no patient", resource.kind));
-    let reference = resource.element.element(name, "Reference")?.ok_or_else(nobody)?;
+    let Some(reference) = resource.element.element(name, "Reference")? else {
+        return match resource.is_contained() || MAY_LACK_SUBJECT.contains(&resource.kind) {
+            true => Ok(None),
+            false => Err(nobody(resource.kind, name)),
+        };
+    };
     match follow(&reference, scope)? {
+        Target::Here(device) if device.kind == "Device" => match device.element.element("patient", "Reference")? {
+            Some(carrier) => person(follow(&carrier, scope)?, device.kind, "patient"),
+            None => Ok(None),
+        },
+        target => person(target, resource.kind, name),
+    }
+}
+
+fn nobody(kind: &str, name: &str) -> Reject {
+    Reject::new(Reason::Patient, format!("{kind}.{name} names no patient"))
+}
+
+/// The patient that the field `name` of a resource of type `kind` leads to; `None` if it is another thing.
+///
+/// # Errors
+/// `patient` if it leads to nothing.
+pub(super) fn person<'a>(
+    target: Target<'_, 'a>,
+    kind: &'static str,
+    name: &'static str,
+) -> Result<Option<Person<'a>>, Reject> {
+    match target {
         Target::Here(patient) if patient.kind == "Patient" => identity(patient).map(Some),
         Target::Named(Some("Patient") | None, id) => Ok(Some(Person { assigner: None, id })),
         Target::Identified(Some("Patient") | None, (system, id)) => Ok(Some(Person { assigner: Some(system), id })),
         Target::Here(_) | Target::Named(Some(_), _) | Target::Identified(Some(_), _) => Ok(None),
-        Target::Unnamed => Err(nobody()),
+        Target::Unnamed => Err(nobody(kind, name)),
     }
 }
 
@@ -70,11 +106,12 @@ pub(super) fn whose<'a>(
 /// # Errors
 /// `patient` if it has neither an id nor an identifier with a system. The id of a contained
 /// Patient does not count: another record's `#patient` is somebody else.
-pub(super) fn identity<'a>(patient: &Resource<'a>) -> Result<Person<'a>, Reject> {
+pub(super) fn identity<'a>(patient: &Resource<'_, 'a>) -> Result<Person<'a>, Reject> {
     if let Some(id) = patient.public_id() {
         return Ok(Person { assigner: None, id });
     }
-    match patient.identifiers()?.into_iter().next() {
+    let shared = patient.shared_identifiers()?.into_iter().next();
+    match shared.or(patient.identifiers()?.into_iter().next()) {
         Some((system, id)) => Ok(Person { assigner: Some(system), id }),
         None => Err(Reject::new(Reason::Patient, "a Patient has neither an id nor an identifier with a system")),
     }
@@ -82,12 +119,22 @@ pub(super) fn identity<'a>(patient: &Resource<'a>) -> Result<Person<'a>, Reject>
 
 /// The id of the encounter that the field `name` refers to.
 pub(super) fn encounter<'a>(
-    resource: &Resource<'a>,
+    resource: &Resource<'_, 'a>,
     name: &'static str,
     scope: Scope<'_, 'a>,
 ) -> Result<Option<Cow<'a, str>>, Reject> {
-    let Some(reference) = resource.element.element(name, "Reference")? else { return Ok(None) };
-    Ok(match follow(&reference, scope)? {
+    match resource.element.element(name, "Reference")? {
+        Some(reference) => encounter_of(&reference, scope),
+        None => Ok(None),
+    }
+}
+
+/// The id of the encounter that a reference leads to.
+pub(super) fn encounter_of<'a>(
+    reference: &Element<'_, 'a>,
+    scope: Scope<'_, 'a>,
+) -> Result<Option<Cow<'a, str>>, Reject> {
+    Ok(match follow(reference, scope)? {
         Target::Here(encounter) if encounter.kind == "Encounter" => encounter.public_id(),
         Target::Named(Some("Encounter") | None, id) => Some(id),
         Target::Identified(Some("Encounter") | None, (_, id)) => Some(id),
@@ -97,9 +144,9 @@ pub(super) fn encounter<'a>(
 }
 
 /// Where a reference leads (R4, section 2.3.0.4 "Resolving references in Bundles").
-pub(super) fn follow<'t, 'a>(reference: &Element<'a>, scope: Scope<'t, 'a>) -> Result<Target<'t, 'a>, Reject> {
+pub(super) fn follow<'t, 'a>(reference: &Element<'_, 'a>, scope: Scope<'t, 'a>) -> Result<Target<'t, 'a>, Reject> {
     let declared = reference.text("type")?.map(|name| kinds::kind(&name));
-    if let Some(text) = reference.text("reference")? {
+    if let Some(text) = reference.word("reference")? {
         if text.starts_with('#') {
             return Ok(scope.contained.at(&text).map_or(Target::Unnamed, Target::Here));
         }
@@ -121,7 +168,7 @@ pub(super) fn follow<'t, 'a>(reference: &Element<'a>, scope: Scope<'t, 'a>) -> R
         });
     }
     let Some(identifier) = reference.element("identifier", "Identifier")? else { return Ok(Target::Unnamed) };
-    Ok(match (identifier.text("system")?, identifier.text("value")?) {
+    Ok(match (identifier.word("system")?, identifier.word("value")?) {
         (Some(system), Some(value)) => identified(declared, (system, value), scope),
         (_, _) => Target::Unnamed,
     })
@@ -145,7 +192,7 @@ pub(super) fn id_of(reference: &str) -> Option<&str> {
 }
 
 /// The resource type before the id; `None` for a URN.
-fn kind_of(reference: &str) -> Option<&'static str> {
+pub(super) fn kind_of(reference: &str) -> Option<&'static str> {
     let (before, _) = unversioned(reference).rsplit_once('/')?;
     let name = before.rsplit_once('/').map_or(before, |(_, name)| name);
     Some(kinds::kind(name))

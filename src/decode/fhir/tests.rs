@@ -11,37 +11,37 @@ use crate::settings::Format;
 const NEW_YEAR: Micros = 1_767_225_600_000_000;
 
 /// Facts and count of a record; it lives as long as the test.
-fn try_read(record: &Json) -> Result<(Vec<Fact<'static>>, Notes<'static>), Reject> {
+pub(super) fn try_read(record: &Json) -> Result<(Vec<Fact<'static>>, Notes<'static>), Reject> {
     let text: &'static str = Box::leak(record.to_string().into_boxed_str());
     let mut facts = Vec::new();
     let unread = decode_any(Format::Fhir, &Rules::default(), text.as_bytes(), &mut facts)?;
     Ok((facts, unread))
 }
 
-fn facts(record: &Json) -> Vec<Fact<'static>> {
+pub(super) fn facts(record: &Json) -> Vec<Fact<'static>> {
     try_read(record).unwrap().0
 }
 
-fn fact(record: &Json) -> Fact<'static> {
+pub(super) fn fact(record: &Json) -> Fact<'static> {
     let mut all = facts(record);
     assert_eq!(all.len(), 1, "{all:?}");
     all.remove(0)
 }
 
 /// Types that gave no fact, of a record that gave none.
-fn skipped(record: &Json) -> Vec<(&'static str, u32)> {
+pub(super) fn skipped(record: &Json) -> Vec<(&'static str, u32)> {
     let (facts, unread) = try_read(record).unwrap();
     assert!(facts.is_empty(), "{facts:?}");
     unread.unread
 }
 
-fn reject(record: &Json) -> (Reason, String) {
+pub(super) fn reject(record: &Json) -> (Reason, String) {
     let reject = try_read(record).unwrap_err();
     (reject.reason, reject.detail)
 }
 
 /// The resource with the fields of `with` set; null takes a field away.
-fn but(mut resource: Json, with: Json) -> Json {
+pub(super) fn but(mut resource: Json, with: Json) -> Json {
     let fields = resource.as_object_mut().unwrap();
     for (name, value) in with.as_object().unwrap() {
         match value {
@@ -52,7 +52,7 @@ fn but(mut resource: Json, with: Json) -> Json {
     resource
 }
 
-fn observation(with: Json) -> Json {
+pub(super) fn observation(with: Json) -> Json {
     let loinc = json!({"coding": [{"system": "http://loinc.org", "code": "8867-4"}]});
     but(
         json!({"resourceType": "Observation", "id": "o", "status": "final", "code": loinc,
@@ -69,7 +69,7 @@ fn encounter(with: Json) -> Json {
     )
 }
 
-fn bundle(entries: Json) -> Json {
+pub(super) fn bundle(entries: Json) -> Json {
     json!({"resourceType": "Bundle", "type": "collection", "entry": entries})
 }
 
@@ -168,13 +168,8 @@ fn every_value_of_an_observation() {
         ("valueString", json!("as\nwritten"), text("as\nwritten"), None),
         ("valueBoolean", json!(false), Value::Bool(false), None),
         ("valueInteger", json!(-3), Value::Number(-3.0), None),
-        (
-            "valueRange",
-            json!({"low": ucum(json!(1.0), "mg"), "high": ucum(json!(2), "mg")}),
-            text("1.0 - 2"),
-            Some("mg"),
-        ),
-        ("valueRange", json!({"low": ucum(json!(1), "mg"), "high": ucum(json!(2), "g")}), text("1 mg - 2 g"), None),
+        ("valueRange", json!({"low": ucum(json!(1.0), "mg"), "high": ucum(json!(2), "mg")}), text("1.0-2"), Some("mg")),
+        ("valueRange", json!({"low": ucum(json!(1), "mg"), "high": ucum(json!(2), "g")}), text("1 mg-2 g"), None),
         ("valueRange", json!({"low": {"value": 1}}), text(">=1"), None),
         ("valueRange", json!({"high": {"value": 2, "unit": "d"}}), text("<=2"), Some("d")),
         ("valueRatio", json!({"numerator": {"value": 1}, "denominator": {"value": 128}}), text("1:128"), None),
@@ -199,8 +194,16 @@ fn every_value_of_an_observation() {
         let read = fact(&observation(json!({name: value})));
         assert_eq!((&read.value, read.unit.as_deref()), (&found, unit), "{name} {value}");
     }
-    let (all, unread) = try_read(&observation(json!({"valueSampledData": {"data": "1 2 3"}}))).unwrap();
-    assert_eq!((&all[0].value, unread.unread), (&text("SampledData"), vec![("Observation", 1)]));
+    let samples = json!({"origin": ucum(json!(2048), "mV"), "period": 10, "factor": 1.612, "lowerLimit": -3300,
+        "dimensions": 1, "data": "2041 E -7 \"U\""});
+    let read = fact(&observation(json!({"valueSampledData": samples})));
+    let expected =
+        r#"{"origin":2048,"period":10,"factor":1.612,"lowerLimit":-3300,"dimensions":1,"data":"2041 E -7 \"U\""}"#;
+    assert_eq!((&read.value, read.unit.as_deref()), (&text(expected), Some("mV")));
+    // Readable as JSON, whatever the samples are.
+    let Value::Text(text) = read.value else { panic!("{:?}", read.value) };
+    assert_eq!(serde_json::from_str::<Json>(&text).unwrap()["data"], samples["data"]);
+    assert_eq!(skipped(&observation(json!({"valueSampledData": {"period": 10}}))), [("Observation", 1)]);
 }
 
 #[test]

@@ -9,8 +9,8 @@ use super::element::{Element, Number};
 /// Unit system of UCUM.
 const UCUM: &str = "http://unitsofmeasure.org";
 
-/// The text that stands for sampled data: that there was some, not the samples.
-const SAMPLED: &str = "SampledData";
+/// What sampled data holds beside its origin, in the order in which its text gives it.
+const SAMPLED: [&str; 6] = ["period", "factor", "lowerLimit", "upperLimit", "dimensions", "data"];
 
 /// The fields that `value[x]` stands for.
 const NAMES: [&str; 11] = [
@@ -33,22 +33,20 @@ pub(super) struct Found<'a> {
     pub(super) value: Value<'a>,
     /// UCUM code where the source gives one, else its own word.
     pub(super) unit: Option<Cow<'a, str>>,
-    /// Whether the source holds more than is read (sampled data).
-    pub(super) partly: bool,
 }
 
 /// Reads the value of an Observation or a component; `None` if it has none, or one that says nothing.
 ///
 /// # Errors
 /// `field` if the value is of the wrong type, or if there are several.
-pub(super) fn read<'a>(element: &Element<'a>) -> Result<Option<Found<'a>>, Reject> {
+pub(super) fn read<'a>(element: &Element<'_, 'a>) -> Result<Option<Found<'a>>, Reject> {
     let mut stands = None;
     for name in NAMES {
         if element.has(name)? && stands.replace(name).is_some() {
             return Err(element.wrong("value[x]", "stands twice"));
         }
     }
-    let plain = |value| Found { value, unit: None, partly: false };
+    let plain = |value| Found { value, unit: None };
     let Some(name) = stands else { return Ok(None) };
     Ok(match name {
         "valueQuantity" => quantity(element, name)?,
@@ -56,10 +54,7 @@ pub(super) fn read<'a>(element: &Element<'a>) -> Result<Option<Found<'a>>, Rejec
             Some(range) => range_text(&range)?,
             None => None,
         },
-        "valueRatio" => match element.element(name, "Ratio")? {
-            Some(ratio) => ratio_text(&ratio)?,
-            None => None,
-        },
+        "valueRatio" => ratio(element, name)?,
         "valueCodeableConcept" => coding::code(element, name)?.map(|code| plain(Value::Text(code.code))),
         "valueBoolean" => element.flag(name)?.map(|flag| plain(Value::Bool(flag))),
         "valueInteger" => element.number(name)?.map(|number| plain(Value::Number(number.value))),
@@ -67,28 +62,59 @@ pub(super) fn read<'a>(element: &Element<'a>) -> Result<Option<Found<'a>>, Rejec
             Some(period) => period_text(&period)?.map(|text| plain(Value::Text(text))),
             None => None,
         },
-        "valueSampledData" => element.element(name, "SampledData")?.map(|_| Found {
-            value: Value::Text(Cow::Borrowed(SAMPLED)),
-            unit: None,
-            partly: true,
-        }),
+        "valueSampledData" => match element.element(name, "SampledData")? {
+            Some(samples) => sampled_text(&samples)?,
+            None => None,
+        },
         // String, time and dateTime are kept as they were written.
         _ => element.text(name)?.map(|text| plain(Value::Text(text))),
     })
+}
+
+/// Reads the answer to an item of a questionnaire, which has types of its own. A file or a
+/// reference as answer is not read.
+///
+/// # Errors
+/// `field` if the value is of the wrong type.
+pub(super) fn answer<'a>(answer: &Element<'_, 'a>) -> Result<Option<Found<'a>>, Reject> {
+    if let Some(coding) = answer.element("valueCoding", "Coding")? {
+        let text = coding.text("code")?.or(coding.text("display")?);
+        return Ok(text.map(|text| Found { value: Value::Text(text), unit: None }));
+    }
+    if let Some(number) = answer.number("valueDecimal")? {
+        return Ok(Some(Found { value: Value::Number(number.value), unit: None }));
+    }
+    for name in ["valueDate", "valueUri"] {
+        if let Some(text) = answer.text(name)? {
+            return Ok(Some(Found { value: Value::Text(text), unit: None }));
+        }
+    }
+    read(answer)
 }
 
 /// Reads a Quantity. One with a comparator says no number: `<5` is kept as that text.
 ///
 /// # Errors
 /// `field` if it is of the wrong type or has a comparator that R4 does not know.
-pub(super) fn quantity<'a>(element: &Element<'a>, name: &'static str) -> Result<Option<Found<'a>>, Reject> {
+pub(super) fn quantity<'a>(element: &Element<'_, 'a>, name: &'static str) -> Result<Option<Found<'a>>, Reject> {
     let Some(quantity) = element.element(name, "Quantity")? else { return Ok(None) };
     let Some(amount) = Amount::read(&quantity)? else { return Ok(None) };
     let value = match amount.comparator {
         "" => Value::Number(amount.number.value),
         _ => Value::Text(Cow::Owned(amount.text())),
     };
-    Ok(Some(Found { value, unit: amount.unit, partly: false }))
+    Ok(Some(Found { value, unit: amount.unit }))
+}
+
+/// Reads a Ratio.
+///
+/// # Errors
+/// `field` if it is of the wrong type.
+pub(super) fn ratio<'a>(element: &Element<'_, 'a>, name: &'static str) -> Result<Option<Found<'a>>, Reject> {
+    match element.element(name, "Ratio")? {
+        Some(ratio) => ratio_text(&ratio),
+        None => Ok(None),
+    }
 }
 
 /// The number of a Quantity.
@@ -99,7 +125,7 @@ struct Amount<'a> {
 }
 
 impl<'a> Amount<'a> {
-    fn read(quantity: &Element<'a>) -> Result<Option<Self>, Reject> {
+    fn read(quantity: &Element<'_, 'a>) -> Result<Option<Self>, Reject> {
         let Some(number) = quantity.number("value")? else { return Ok(None) };
         let comparator = match quantity.text("comparator")?.as_deref() {
             None => "",
@@ -117,7 +143,7 @@ impl<'a> Amount<'a> {
         Ok(Some(Amount { comparator, number, unit }))
     }
 
-    fn of(element: &Element<'a>, name: &'static str) -> Result<Option<Self>, Reject> {
+    fn of(element: &Element<'_, 'a>, name: &'static str) -> Result<Option<Self>, Reject> {
         match element.element(name, "Quantity")? {
             Some(quantity) => Self::read(&quantity),
             None => Ok(None),
@@ -129,22 +155,22 @@ impl<'a> Amount<'a> {
     }
 }
 
-/// `low - high`, `>=low` or `<=high`.
-fn range_text<'a>(range: &Element<'a>) -> Result<Option<Found<'a>>, Reject> {
+/// `low-high`, `>=low` or `<=high`.
+fn range_text<'a>(range: &Element<'_, 'a>) -> Result<Option<Found<'a>>, Reject> {
     let (text, unit) = match (Amount::of(range, "low")?, Amount::of(range, "high")?) {
         (None, None) => return Ok(None),
         (Some(low), None) => (format!(">={}", low.number.text), low.unit),
         (None, Some(high)) => (format!("<={}", high.number.text), high.unit),
         (Some(low), Some(high)) => match (low.unit, high.unit) {
-            (Some(a), Some(b)) if a != b => (format!("{} {a} - {} {b}", low.number.text, high.number.text), None),
-            (a, b) => (format!("{} - {}", low.number.text, high.number.text), a.or(b)),
+            (Some(a), Some(b)) if a != b => (format!("{} {a}-{} {b}", low.number.text, high.number.text), None),
+            (a, b) => (format!("{}-{}", low.number.text, high.number.text), a.or(b)),
         },
     };
-    Ok(Some(Found { value: Value::Text(Cow::Owned(text)), unit, partly: false }))
+    Ok(Some(Found { value: Value::Text(Cow::Owned(text)), unit }))
 }
 
 /// `numerator:denominator`, which a titre such as 1:128 is; the unit is their units' quotient.
-fn ratio_text<'a>(ratio: &Element<'a>) -> Result<Option<Found<'a>>, Reject> {
+fn ratio_text<'a>(ratio: &Element<'_, 'a>) -> Result<Option<Found<'a>>, Reject> {
     let (text, unit) = match (Amount::of(ratio, "numerator")?, Amount::of(ratio, "denominator")?) {
         (None, _) => return Ok(None),
         (Some(above), None) => (above.text(), above.unit),
@@ -158,11 +184,33 @@ fn ratio_text<'a>(ratio: &Element<'a>) -> Result<Option<Found<'a>>, Reject> {
             (text, unit)
         }
     };
-    Ok(Some(Found { value: Value::Text(Cow::Owned(text)), unit, partly: false }))
+    Ok(Some(Found { value: Value::Text(Cow::Owned(text)), unit }))
+}
+
+/// A waveform as compact JSON: `{"origin":0,"period":2,"factor":1.5,"dimensions":1,"data":"1 2"}`,
+/// each number as the source wrote it; a sample is origin + factor * number, in the origin's unit,
+/// one every `period` milliseconds (R4, section 2.24.0.12 "SampledData"). `None` without data.
+fn sampled_text<'a>(samples: &Element<'_, 'a>) -> Result<Option<Found<'a>>, Reject> {
+    if samples.text("data")?.is_none() {
+        return Ok(None);
+    }
+    let origin = Amount::of(samples, "origin")?;
+    let mut text = match &origin {
+        Some(origin) => format!("{{\"origin\":{}", origin.number.text),
+        None => "{\"origin\":null".to_owned(),
+    };
+    for name in SAMPLED {
+        let raw = if name == "data" { samples.raw(name)? } else { samples.number(name)?.map(|number| number.text) };
+        if let Some(raw) = raw {
+            text.extend([",\"", name, "\":", raw]);
+        }
+    }
+    text.push('}');
+    Ok(Some(Found { value: Value::Text(Cow::Owned(text)), unit: origin.and_then(|origin| origin.unit) }))
 }
 
 /// `start/end` as in ISO 8601, an unknown side left empty.
-fn period_text<'a>(period: &Element<'a>) -> Result<Option<Cow<'a, str>>, Reject> {
+fn period_text<'a>(period: &Element<'_, 'a>) -> Result<Option<Cow<'a, str>>, Reject> {
     Ok(match (period.text("start")?, period.text("end")?) {
         (None, None) => None,
         (start, end) => Some(Cow::Owned(format!("{}/{}", start.unwrap_or_default(), end.unwrap_or_default()))),
