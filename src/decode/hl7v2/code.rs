@@ -35,7 +35,8 @@ const TRIPLETS: [usize; 3] = [1, 4, 10];
 const COMPONENTS: usize = 12;
 
 /// The code of a coded element: the first in a preferred system (LOINC, SNOMED CT, RxNorm, ICD-10-CM, CVX), else
-/// the first in another standard system, else the first in a local one, else one without a system, else the text.
+/// the first in another system of table 0396, else the first in any, as `L` and `99zzz` are, else one without a
+/// system, else the text.
 ///
 /// `None` if it says nothing.
 pub(super) fn pick(element: &str, marks: Marks) -> Option<Code<'_>> {
@@ -62,7 +63,7 @@ pub(super) fn pick_or<'a>(element: &'a str, marks: Marks, elsewhere: &'a str) ->
         let (rank, system) = match standard(name) {
             Some((rank, uri)) => (rank, Some(Cow::Borrowed(uri))),
             None if name.is_empty() => (3, None),
-            None => (if is_local(name) { 2 } else { 1 }, marks.text(name)),
+            None => (2, marks.text(name)),
         };
         if best.as_ref().is_none_or(|&(before, ..)| rank < before) {
             best = Some((rank, code, system));
@@ -97,11 +98,6 @@ fn standard(name: &str) -> Option<(u8, &'static str)> {
         "UCUM" => (1, "http://unitsofmeasure.org"),
         _ => return None,
     })
-}
-
-/// Whether the system is of the sender's own making: `L`, `99zzz` (table 0396).
-fn is_local(name: &str) -> bool {
-    name == "L" || name.starts_with("99")
 }
 
 /// The unit of OBX-6: the code of UCUM if it gives one, else its first code, else its text.

@@ -36,8 +36,8 @@ pub(super) const MERGE_AUTHORITY: &str = "merge_authority";
 pub(super) const MERGE_BY_ACCOUNT: &str = "merge_by_account";
 /// An observation without a code: read under that of its order.
 pub(super) const CODE_OF_ORDER: &str = "code_of_order";
-/// A time in the writing of ISO 8601.
-pub(super) const ISO_TIME: &str = "iso_time";
+/// A time in another writing: of ISO 8601, or with a fraction without its point.
+pub(super) const TIME_WRITING: &str = "time_writing";
 
 /// Every word of [`super::super::Notes::lenient`] for HL7 v2.
 #[cfg(test)]
@@ -59,7 +59,7 @@ pub(super) const ALL: [&str; 18] = [
     MERGE_AUTHORITY,
     MERGE_BY_ACCOUNT,
     CODE_OF_ORDER,
-    ISO_TIME,
+    TIME_WRITING,
 ];
 
 /// The counts of a record.

@@ -207,9 +207,9 @@ impl<'a> Message<'a> {
             let detail = format!("{}-{field} is no time of HL7 (YYYYMMDDHHMMSS)", lenient::known(segment.name));
             Reject::new(Reason::Time, detail)
         };
-        let (stamp, iso) = stamp::parse_any(text, self.zone).ok_or_else(wrong)?;
-        if iso {
-            sink.tally.lenient(lenient::ISO_TIME);
+        let (stamp, other) = stamp::parse_any(text, self.zone).ok_or_else(wrong)?;
+        if other {
+            sink.tally.lenient(lenient::TIME_WRITING);
         }
         Ok(Some(stamp))
     }

@@ -79,7 +79,9 @@ fn record<'a>(text: &'a str, rules: &Rules, sink: &mut Sink<'_, 'a>) -> Result<(
         sink.tally.lenient(lenient::LINE_FEED);
     }
     while !rest.is_empty() {
-        let separator = marks.map_or('|', |marks: Marks| marks.field);
+        // A message brings its own signs.
+        let own = if begins_message(rest) { rest.chars().nth(3) } else { None };
+        let separator = own.unwrap_or(marks.map_or('|', |marks: Marks| marks.field));
         let (line, tail) = line(rest, separator);
         rest = tail;
         match line.get(..3) {
@@ -118,12 +120,16 @@ fn line(text: &str, separator: char) -> (&str, &str) {
         if next.trim_ascii().is_empty() {
             return (text.get(..stop).unwrap_or_default(), "");
         }
-        let starts_message = next.starts_with("MSH") || next.starts_with("FHS") || next.starts_with("BHS");
-        if starts_message || begins(next, separator) {
+        if begins_message(next) || begins(next, separator) {
             return (text.get(..stop).unwrap_or_default(), next);
         }
         end = text.len() - next.len();
     }
+}
+
+/// Whether a text begins with a message or a batch.
+fn begins_message(text: &str) -> bool {
+    ["MSH", "FHS", "BHS"].iter().any(|name| text.starts_with(name))
 }
 
 /// Whether the line at the head of a text begins a segment.

@@ -58,6 +58,10 @@ pub(super) fn read<'a>(message: &mut Message<'a>, obx: &Segment<'a>, sink: &mut 
         message.lines = Some(lines);
         return Ok(());
     }
+    if found.is_empty() && matches!(status, Status::Holds | Status::Pending) && !obx.is_null(5) {
+        sink.tally.unread("OBX");
+        return Ok(());
+    }
     let code = match pick(field, obx.marks) {
         Some(code) => code,
         None => {
@@ -70,8 +74,7 @@ pub(super) fn read<'a>(message: &mut Message<'a>, obx: &Segment<'a>, sink: &mut 
     let own = message.time(obx, 14, sink)?;
     let time = own.or(message.order.time);
     let id = name(message, obx, sub_id, sink)?;
-    let withdraws = id.is_some() && (status == Status::Withdrawn || status == Status::Corrected || obx.is_null(5));
-    if found.is_empty() && !withdraws {
+    if found.is_empty() && id.is_none() {
         sink.tally.unread("OBX");
         return Ok(());
     }

@@ -9,6 +9,9 @@ use chrono_tz::Tz;
 use super::super::time::{Stamp, days, parse_fhir, two};
 use crate::events::{DAY, HOUR, Micros, SECOND};
 
+/// Digits of a time up to its second.
+const SECONDS: usize = 14;
+
 /// What a time says, before its zone is known.
 struct Parts {
     /// Microseconds since the epoch of the clock on the wall.
@@ -26,15 +29,21 @@ pub(super) fn parse(text: &str, zone: Tz) -> Option<Stamp> {
         return Some(Stamp { at: parts.local, exact: false });
     }
     let ahead = parts.offset.or_else(|| ahead(parts.local, zone))?;
-    Some(Stamp { at: parts.local - ahead, exact: parts.digits == 14 })
+    Some(Stamp { at: parts.local - ahead, exact: parts.digits == SECONDS })
 }
 
-/// Reads a time that may be in the writing of ISO 8601 with an offset, and says whether it is.
+/// Reads a time that may be in another writing, of ISO 8601 with an offset or with a fraction without its point, and
+/// says whether it is.
 pub(super) fn parse_any(text: &str, zone: Tz) -> Option<(Stamp, bool)> {
-    match parse(text, zone) {
-        Some(stamp) => Some((stamp, false)),
-        None => parse_fhir(text).map(|stamp| (stamp, true)),
+    if let Some(stamp) = parse(text, zone) {
+        return Some((stamp, false));
     }
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let other = match text.split_at_checked(SECONDS) {
+        Some((start, fraction)) if digits > SECONDS => parse(&format!("{start}.{fraction}"), zone),
+        _ => parse_fhir(text),
+    };
+    other.map(|stamp| (stamp, true))
 }
 
 /// The date that stands in a time, whatever the hour and the zone: of a birthday.
@@ -86,7 +95,7 @@ fn parts(text: &str) -> Option<Parts> {
         _ => None,
     };
     let or = |at: usize, absent: i64| if digits > at { pair(at) } else { Some(absent) };
-    if !matches!(digits, 4 | 6 | 8 | 10 | 12 | 14) {
+    if !matches!(digits, 4 | 6 | 8 | 10 | 12 | SECONDS) {
         return None;
     }
     let day = days(pair(0)? * 100 + pair(2)?, or(4, 1)?, or(6, 1)?)?;
@@ -182,6 +191,9 @@ mod tests {
         assert_eq!(parse_any("2021-01-15T16:00:10Z", utc).map(|(_, iso)| iso), Some(true));
         assert_eq!(parse_any("20210115160010", utc).map(|(_, iso)| iso), Some(false));
         assert_eq!(parse_any("yesterday", utc), None);
+        let hundredths = parse_any("2004062916580050-0500", utc).unwrap();
+        assert_eq!(Some(hundredths.0.at), parse_rfc3339("2004-06-29T16:58:00.5-05:00"));
+        assert!(hundredths.1);
     }
 
     #[test]

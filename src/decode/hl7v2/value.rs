@@ -53,7 +53,7 @@ pub(super) fn read<'a>(message: &Message<'a>, obx: &Segment<'a>, sink: &mut Sink
             },
             _ => None,
         };
-        let unit = !matches!(kind, "DT" | "TS" | "DTM" | "TM");
+        let unit = matches!(kind, "NM" | "SI" | "SN" | "NR" | "ST" | "");
         found.extend(value.map(|value| Found { value, unit }));
     }
     found

@@ -24,8 +24,10 @@ enum Event {
     Moves,
     /// The patient was not moved (A12).
     Stays,
-    /// Nothing has happened yet (A05, A14 ...).
+    /// Nothing has happened yet (A05, A14).
     Planned,
+    /// The patient is there, whatever else is said (A15, A16 ...).
+    Present,
     /// Something else; start and end may be told again.
     Told,
 }
@@ -43,6 +45,8 @@ impl Event {
             "A02" => Event::Moves,
             "A12" => Event::Stays,
             "A05" | "A14" => Event::Planned,
+            // Tracking, leave, and transfers or discharges that are only planned, or no more.
+            "A09" | "A10" | "A15" | "A16" | "A21" | "A22" | "A25" | "A26" | "A32" | "A33" => Event::Present,
             _ => Event::Told,
         }
     }
