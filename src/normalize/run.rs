@@ -29,6 +29,7 @@ pub struct Normalizer {
     identities: Identities,
     codes: Codes,
     record_bytes: usize,
+    rules: decode::Rules,
 }
 
 impl fmt::Debug for Normalizer {
@@ -58,6 +59,7 @@ struct Decoded<'a> {
     /// Facts of each record, none for one that is dead or empty.
     ranges: Vec<Range<usize>>,
     unread: BTreeMap<&'static str, u64>,
+    lenient: BTreeMap<&'static str, u64>,
 }
 
 /// A raw partition of the batch.
@@ -104,7 +106,13 @@ impl Normalizer {
             identities: Identities::new(pseudonyms),
             codes: Codes { by_code, concepts: concepts.concepts().to_vec() },
             record_bytes,
+            rules: decode::Rules::default(),
         })
+    }
+
+    /// The same with what the site says of its records.
+    pub fn with_rules(self, rules: decode::Rules) -> Self {
+        Normalizer { rules, ..self }
     }
 
     /// Makes events of `records`.
@@ -145,6 +153,7 @@ impl Normalizer {
             events,
             outcomes: outcomes.collect(),
             unread: decoded.unread,
+            lenient: decoded.lenient,
             implausible: counts.implausible,
             unmapped: counts.unmapped,
             watermarks,
@@ -157,6 +166,7 @@ impl Normalizer {
             facts: Vec::with_capacity(records.len()),
             ranges: Vec::with_capacity(records.len()),
             unread: BTreeMap::new(),
+            lenient: BTreeMap::new(),
         };
         let mut endings = Vec::with_capacity(records.len());
         for record in records {
@@ -165,15 +175,18 @@ impl Normalizer {
                 let detail = format!("the record is longer than limits.record_bytes = {}", self.record_bytes);
                 Err(Reject::new(Reason::TooLarge, detail))
             } else {
-                decode::decode(record.format, &decode::Rules::default(), record.bytes, &mut decoded.facts)
+                decode::decode(record.format, &self.rules, record.bytes, &mut decoded.facts)
             };
             if decoded.facts[start..].iter().any(is_reserved) {
                 read = Err(Reject::new(Reason::Field, "the code is one that only auscult itself writes"));
             }
             endings.push(match read {
-                Ok(unread) => {
-                    for (kind, count) in unread.unread {
+                Ok(notes) => {
+                    for (kind, count) in notes.unread {
                         *decoded.unread.entry(kind).or_default() += u64::from(count);
+                    }
+                    for (kind, count) in notes.lenient {
+                        *decoded.lenient.entry(kind).or_default() += u64::from(count);
                     }
                     None
                 }

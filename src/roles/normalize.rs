@@ -238,6 +238,9 @@ impl<'c> Normalize<'c> {
         for (kind, count) in &normalized.unread {
             metrics.unread_resources.with_label_values(&[kind]).inc_by(*count);
         }
+        for (kind, count) in &normalized.lenient {
+            metrics.lenient.with_label_values(&[kind]).inc_by(*count);
+        }
         for (concept, count) in &normalized.implausible {
             metrics.implausible.with_label_values(&[concept]).inc_by(*count);
         }

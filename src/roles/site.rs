@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::decode::Rules;
 use crate::events::Pseudonyms;
 use crate::features::FeatureSpec;
 use crate::learn::Task;
@@ -98,7 +99,9 @@ impl Site {
     /// The problems of `normalize.sql`.
     pub fn normalizer(&self, pseudonyms: Pseudonyms) -> Result<Normalizer, Vec<Problem>> {
         let sql = &self.normalize_sql;
-        Normalizer::new(&self.concepts, &sql.name, &sql.text, pseudonyms, self.settings.limits.record_bytes)
+        let limit = self.settings.limits.record_bytes;
+        let normalizer = Normalizer::new(&self.concepts, &sql.name, &sql.text, pseudonyms, limit)?;
+        Ok(normalizer.with_rules(Rules { zone: self.settings.time.zone }))
     }
 
     /// The task of that name.

@@ -69,6 +69,7 @@ key = ""
 
 [time]
 clock = "wall"
+zone = "UTC"
 tick = "1s"
 idle = "5s"
 

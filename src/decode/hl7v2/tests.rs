@@ -3,6 +3,7 @@
 mod formats;
 mod hostile;
 mod oracle;
+mod speed;
 
 use chrono_tz::Tz;
 
