@@ -82,8 +82,11 @@ fn record<'a>(text: &'a str, rules: &Rules, sink: &mut Sink<'_, 'a>) -> Result<(
         // A message brings its own signs.
         let own = if begins_message(rest) { rest.chars().nth(3) } else { None };
         let separator = own.unwrap_or(marks.map_or('|', |marks: Marks| marks.field));
-        let (line, tail) = line(rest, separator);
+        let (line, tail, broken) = line(rest, separator);
         rest = tail;
+        if broken {
+            sink.tally.lenient(lenient::BROKEN_LINE);
+        }
         match line.get(..3) {
             Some("MSH") => {
                 if let Some(message) = message.take() {
@@ -97,9 +100,6 @@ fn record<'a>(text: &'a str, rules: &Rules, sink: &mut Sink<'_, 'a>) -> Result<(
             Some("FHS" | "BHS" | "FTS" | "BTS") => marks = marks.or(Marks::read(line)),
             _ => match (&mut message, marks) {
                 (Some(message), Some(marks)) => {
-                    if line.contains(ENDS) {
-                        sink.tally.lenient(lenient::BROKEN_LINE);
-                    }
                     message.segment(&Segment::cut(line, marks), sink)?;
                 }
                 _ => return Err(nothing()),
@@ -109,20 +109,23 @@ fn record<'a>(text: &'a str, rules: &Rules, sink: &mut Sink<'_, 'a>) -> Result<(
     message.ok_or_else(nothing)?.end()
 }
 
-/// The segment at the head of a text and what follows it. Lines that begin no segment belong to the one before.
-fn line(text: &str, separator: char) -> (&str, &str) {
-    let mut end = 0;
+/// The segment at the head of a text, what follows it, and whether lines that begin no segment were added to it.
+fn line(text: &str, separator: char) -> (&str, &str, bool) {
+    let (mut end, mut broken) = (0, false);
     loop {
         let rest = text.get(end..).unwrap_or_default();
-        let stop = end + rest.find(ENDS).unwrap_or(rest.len());
+        // By bytes: every record passes here whole.
+        let stop = end + rest.bytes().position(|byte| ENDS.contains(&char::from(byte))).unwrap_or(rest.len());
         let tail = text.get(stop..).unwrap_or_default();
         let next = tail.trim_start_matches(ENDS);
+        let line = text.get(..stop).unwrap_or_default();
         if next.trim_ascii().is_empty() {
-            return (text.get(..stop).unwrap_or_default(), "");
+            return (line, "", broken);
         }
         if begins_message(next) || begins(next, separator) {
-            return (text.get(..stop).unwrap_or_default(), next);
+            return (line, next, broken);
         }
+        broken = true;
         end = text.len() - next.len();
     }
 }
