@@ -11,6 +11,13 @@ use crate::events::Op;
 /// The text of an order, so that it does not look like what was ordered had been done; FHIR's intent.
 pub(super) const ORDER: &str = "order";
 
+/// Control codes (table 0119) by which an order is stopped, held, released or only told of: when it was placed is not
+/// said again.
+const SILENT: [&str; 20] = [
+    "DC", "OD", "DR", "DF", "UD", "UC", "UX", "HD", "HR", "OH", "UH", "RL", "OE", "UR", "SC", "SR", "SS", "OF", "LI",
+    "UN",
+];
+
 /// A number with who assigned it (EI).
 #[derive(Copy, Clone, Default, PartialEq, Eq)]
 pub(super) struct Number<'a> {
@@ -52,8 +59,10 @@ pub(super) struct Order<'a> {
     pub(super) withdrawn: bool,
     /// When it was placed (ORC-9).
     pub(super) placed: Option<Stamp>,
-    /// Whether it holds; `None`: the ORC says nothing of that.
-    pub(super) op: Option<Op>,
+    /// Whether it was cancelled.
+    pub(super) cancelled: bool,
+    /// Whether the ORC tells of something else than its placing or cancelling.
+    pub(super) silent: bool,
     /// Where the fact of its RXO stands, which an RXE says better.
     pub(super) drug: Option<usize>,
 }
@@ -68,19 +77,15 @@ impl<'a> Order<'a> {
 
 /// Reads ORC: an order begins.
 pub(super) fn control<'a>(message: &mut Message<'a>, orc: &Segment<'a>, sink: &mut Sink<'_, 'a>) -> Result<(), Reject> {
-    let op = match orc.component(1, 1) {
-        // Cancelled, or never accepted (table 0119).
-        "CA" | "OC" | "CR" | "UA" | "DE" => Some(Op::Retract),
-        // Stopped, held, released or only told of: when it was placed is not said again.
-        "DC" | "OD" | "DR" | "DF" | "UD" | "UC" | "UX" | "HD" | "HR" | "OH" | "UH" | "RL" | "OE" | "UR" | "SC"
-        | "SR" | "SS" | "OF" | "LI" | "UN" => {
-            sink.tally.unread("ORC");
-            None
-        }
-        _ => Some(Op::Assert),
-    };
+    let control = orc.component(1, 1);
+    // Cancelled, or never accepted (table 0119).
+    let cancelled = matches!(control, "CA" | "OC" | "CR" | "UA" | "DE");
+    let silent = SILENT.contains(&control);
+    if silent {
+        sink.tally.unread("ORC");
+    }
     let number = Number::of(orc, 3).or(Number::of(orc, 2));
-    message.order = Order { number, placed: message.time(orc, 9, sink)?, op, ..Order::default() };
+    message.order = Order { number, placed: message.time(orc, 9, sink)?, cancelled, silent, ..Order::default() };
     Ok(())
 }
 
@@ -100,7 +105,8 @@ pub(super) fn request<'a>(message: &mut Message<'a>, obr: &Segment<'a>, sink: &m
         known,
         withdrawn: status == "X",
         placed: order.placed,
-        op: order.op.or(if message.kind == "OML" { Some(Op::Assert) } else { None }),
+        cancelled: order.cancelled,
+        silent: order.silent,
         drug: None,
     };
     let Some(code) = what else {
@@ -129,7 +135,10 @@ pub(super) fn placed<'a>(
     part: &str,
     sink: &mut Sink<'_, 'a>,
 ) -> Result<Option<usize>, Reject> {
-    let Some(op) = message.order.op else { return Ok(None) };
+    if message.order.silent {
+        return Ok(None);
+    }
+    let op = if message.order.cancelled { Op::Retract } else { Op::Assert };
     let time = message.order.placed.or_else(|| message.time_of_message(sink));
     let value = Value::Text(ORDER.into());
     let id = message.order.id(message, part);

@@ -54,7 +54,7 @@ pub(super) fn dispensed<'a>(
     let parts = [number, rxd.component(7, 1), rxd.component(3, 1), rxd.component(1, 1)];
     let id = (!number.is_empty()).then(|| message.id("RXD", by, &parts));
     let value = Value::Text(DISPENSE.into());
-    let op = message.order.op.filter(|op| *op == Op::Retract).unwrap_or(Op::Assert);
+    let op = if message.order.cancelled { Op::Retract } else { Op::Assert };
     message.push(Entry { op, value, ..Entry::of(code, time, id) }, sink)?;
     Ok(())
 }

@@ -327,6 +327,8 @@ fn orders_drugs_doses_and_vaccines() {
         ("ORM^O01", "ORC|NW|P1|F1||||||20260101\nOBR|1|||2345-7^Glucose^LN", &[("2345-7", "order", true)][..]),
         ("ORM^O01", "ORC|CA|P1|F1||||||20260101\nOBR|1|||2345-7^Glucose^LN", &[("2345-7", "order", false)]),
         ("ORM^O01", "ORC|DC|P1|F1||||||20260101\nOBR|1|||2345-7^Glucose^LN", &[]),
+        ("OML^O21", "ORC|DC|P1|F1||||||20260101\nOBR|1|||2345-7^Glucose^LN", &[]),
+        ("OML^O21", "OBR|1||F1|2345-7^Glucose^LN", &[("2345-7", "order", true)]),
         ("RDE^O11", "ORC|NW|P1|F1\nRXO|A^a^L\nRXE||161^Paracetamol^RXNORM|1", &[("161", "order", true)]),
         ("OMP^O09", "ORC|NW|P1|F1\nRXO|161^Paracetamol^RXNORM", &[("161", "order", true)]),
         ("RDS^O13", "ORC|RE|P1|F1\nRXD|1|161^Paracetamol^RXNORM|20260101|10", &[("161", "dispense", true)]),
