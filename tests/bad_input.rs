@@ -32,7 +32,8 @@ fn bad() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             "patient",
             br#"{"resourceType":"Observation","status":"final","code":{"coding":[{"system":"http://loinc.org","code":"8867-4"}]},"effectiveDateTime":"2026-01-01T00:00:00Z","valueQuantity":{"value":71,"code":"/min"}}"#.to_vec(),
         ),
-        ("raw.hl7v2", "unsupported", b"MSH|^~\\&|A|B|C|D|20260101||ADT^A01|1|P|2.5\r".to_vec()),
+        ("raw.hl7v2", "patient", b"MSH|^~\\&|A|B|C|D|20260101||ADT^A01|1|P|2.5\r".to_vec()),
+        ("raw.hl7v2", "unsupported", b"MSH|^~\\&|A|B|C|D|20260101||ADT^A01|1|P|3.0\r".to_vec()),
     ]
 }
 

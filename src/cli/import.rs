@@ -95,6 +95,12 @@ pub(super) fn run(args: ImportArgs) -> Result<(), CliError> {
     for (reason, dead) in &import.reasons {
         eprintln!("dead letters: {} for {reason}{}", dead.count, dead.first);
     }
+    for (kind, count) in &import.unread {
+        eprintln!("not read: {count} {kind}");
+    }
+    for (kind, count) in &import.lenient {
+        eprintln!("read although irregular: {count} {kind}");
+    }
     import.summary.seconds = started.elapsed().as_secs_f64();
     print(&import.summary)
 }
@@ -130,6 +136,10 @@ struct Import<'s> {
     summary: Summary,
     /// Dead letters by reason and detail.
     reasons: BTreeMap<String, Dead>,
+    /// What no record's facts hold: FHIR resources by type, HL7 v2 segments by name.
+    unread: BTreeMap<&'static str, u64>,
+    /// What was read although it is irregular.
+    lenient: BTreeMap<&'static str, u64>,
     bar: indicatif::ProgressBar,
 }
 
@@ -149,6 +159,8 @@ impl<'s> Import<'s> {
             rows: 0,
             summary: Summary::default(),
             reasons: BTreeMap::new(),
+            unread: BTreeMap::new(),
+            lenient: BTreeMap::new(),
             bar: spinner("importing"),
         })
     }
@@ -220,6 +232,11 @@ impl<'s> Import<'s> {
             })
             .collect();
         let normalized = self.normalizer.run(&records)?;
+        for (counts, counted) in [(&mut self.unread, &normalized.unread), (&mut self.lenient, &normalized.lenient)] {
+            for (kind, count) in counted {
+                *counts.entry(kind).or_default() += count;
+            }
+        }
         let kept = self.keep_new(&normalized.events)?;
         // The tokens of new subjects stand at the head.
         let facts: usize = normalized.outcomes.iter().map(Outcome::events).sum();

@@ -27,8 +27,8 @@ const REJECTED: [(&str, Reason); 10] = [
     ("ServiceRequest-ob.json", Reason::Patient),
 ];
 
-/// Name and content of every file of a tar archive (POSIX ustar), by the name in its header.
-fn archive(name: &str) -> Option<Vec<(String, Vec<u8>)>> {
+/// Name and content of every record of a tar archive (POSIX ustar), by the name in its header.
+pub(super) fn archive(name: &str) -> Option<Vec<(String, Vec<u8>)>> {
     let Ok(file) = File::open(format!("{FOLDER}{name}")) else {
         eprintln!("skipped: {name} is not there");
         return None;
@@ -43,7 +43,7 @@ fn archive(name: &str) -> Option<Vec<(String, Vec<u8>)>> {
         let size = usize::from_str_radix(&text(124, 136), 8).unwrap();
         let (path, kind) = (text(0, 100), rest[156]);
         rest = &rest[512..];
-        if (kind == b'0' || kind == 0) && path.ends_with(".json") {
+        if (kind == b'0' || kind == 0) && (path.ends_with(".json") || path.ends_with(".hl7")) {
             files.push((path.rsplit('/').next().unwrap().to_owned(), rest[..size].to_vec()));
         }
         rest = &rest[size.next_multiple_of(512).min(rest.len())..];

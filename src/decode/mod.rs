@@ -7,6 +7,7 @@
 pub mod csv;
 mod fhir;
 mod flat;
+mod hl7v2;
 mod json;
 mod time;
 
@@ -190,7 +191,7 @@ const OWN: [&str; 3] = [events::TICK, events::TOKEN, events::PREDICTION];
 /// A [`Reject`] that says why the record is a dead letter.
 pub fn decode<'a>(
     format: Format,
-    _rules: &Rules,
+    rules: &Rules,
     bytes: &'a [u8],
     facts: &mut Vec<Fact<'a>>,
 ) -> Result<Notes<'a>, Reject> {
@@ -203,10 +204,7 @@ pub fn decode<'a>(
             Reason::Unsupported,
             "a row of CSV means nothing without its mapping; use auscult import --format csv --mapping",
         )),
-        Format::Hl7v2 => Err(Reject::new(
-            Reason::Unsupported,
-            "this version does not read HL7 v2; send FHIR or flat JSON, or redrive after an upgrade",
-        )),
+        Format::Hl7v2 => hl7v2::decode(rules, bytes, facts),
     };
     let read = match read {
         Ok(_) if facts[before..].iter().any(is_forged) => {

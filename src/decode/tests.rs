@@ -193,7 +193,7 @@ fn bad_bytes_of_both_formats() {
             assert_eq!(reason(format, bytes), expected, "{format:?} {}", bytes.escape_ascii());
         }
     }
-    assert_eq!(reason(Format::Hl7v2, b"MSH|"), Reason::Unsupported);
+    assert_eq!(reason(Format::Hl7v2, b"MSH|"), Reason::Field);
 }
 
 #[test]

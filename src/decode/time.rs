@@ -54,7 +54,7 @@ pub(super) fn parse_fhir(text: &str) -> Option<Stamp> {
 }
 
 /// Two decimal digits.
-fn two(tens: u8, ones: u8) -> Option<i64> {
+pub(super) fn two(tens: u8, ones: u8) -> Option<i64> {
     let (tens, ones) = (tens.wrapping_sub(b'0'), ones.wrapping_sub(b'0'));
     (tens < 10 && ones < 10).then(|| i64::from(tens * 10 + ones))
 }
@@ -86,7 +86,7 @@ fn offset(zone: &[u8]) -> Option<i64> {
 ///
 /// The year is counted from March, so that the leap day is its last; then a month's start is
 /// `(153 m + 2) / 5` (H. Hinnant, "chrono-compatible low-level date algorithms", `days_from_civil`).
-fn days(year: i64, month: i64, day: i64) -> Option<i64> {
+pub(super) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
     let length = match month {
         1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,

@@ -73,8 +73,10 @@ pub struct Normalized {
     pub events: RecordBatch,
     /// What became of each record, in their order.
     pub outcomes: Vec<Outcome>,
-    /// FHIR resources by type that were passed over, as [`crate::decode::Notes`] counts them.
+    /// FHIR resources by type and HL7 v2 segments by name that were passed over, as [`crate::decode::Notes`] counts them.
     pub unread: BTreeMap<&'static str, u64>,
+    /// What was read although it is irregular, as [`crate::decode::Notes`] counts it.
+    pub lenient: BTreeMap<&'static str, u64>,
     /// Events by concept whose number is not plausible; they are flagged.
     pub implausible: BTreeMap<String, u64>,
     /// Events whose code, of some code system, has no concept.

@@ -34,6 +34,7 @@ pub struct Normalizer {
     codes: Codes,
     record_bytes: usize,
     table: Option<Arc<Table>>,
+    rules: decode::Rules,
 }
 
 impl fmt::Debug for Normalizer {
@@ -50,6 +51,7 @@ struct Decoded<'a> {
     /// Facts of each record, none for one that is dead or empty.
     ranges: Vec<Range<usize>>,
     unread: BTreeMap<&'static str, u64>,
+    lenient: BTreeMap<&'static str, u64>,
 }
 
 /// A raw partition of the batch.
@@ -91,12 +93,25 @@ impl Normalizer {
         let of_codes = codes.table().map_err(refused)?.unwrap_or_else(|| RecordBatch::new_empty(Codes::schema()));
         let of_units = units.table().map_err(refused)?.unwrap_or_else(|| RecordBatch::new_empty(Units::schema()));
         let plan = Plan::new(sql_file, sql, of_codes, of_units)?;
-        Ok(Normalizer { plan, units, identities: Identities::new(pseudonyms), codes, record_bytes, table: None })
+        Ok(Normalizer {
+            plan,
+            units,
+            identities: Identities::new(pseudonyms),
+            codes,
+            record_bytes,
+            table: None,
+            rules: decode::Rules::default(),
+        })
     }
 
     /// Reads records of [`Format::Csv`] as rows of this table from now on.
     pub fn read_rows_of(&mut self, table: Table) {
         self.table = Some(Arc::new(table));
+    }
+
+    /// The same with what the site says of its records.
+    pub fn with_rules(self, rules: decode::Rules) -> Self {
+        Normalizer { rules, ..self }
     }
 
     /// Makes events of `records`.
@@ -138,6 +153,7 @@ impl Normalizer {
             events,
             outcomes: outcomes.collect(),
             unread: decoded.unread,
+            lenient: decoded.lenient,
             implausible: counts.implausible,
             unmapped: counts.unmapped,
             watermarks,
@@ -150,6 +166,7 @@ impl Normalizer {
             facts: Vec::with_capacity(records.len()),
             ranges: Vec::with_capacity(records.len()),
             unread: BTreeMap::new(),
+            lenient: BTreeMap::new(),
         };
         let mut endings = Vec::with_capacity(records.len());
         for record in records {
@@ -161,15 +178,18 @@ impl Normalizer {
                 // Rows are counted as people do, from 1.
                 table.decode(record.offset + 1, record.bytes, &mut decoded.facts).map(|()| Notes::default())
             } else {
-                decode::decode(record.format, &decode::Rules::default(), record.bytes, &mut decoded.facts)
+                decode::decode(record.format, &self.rules, record.bytes, &mut decoded.facts)
             };
             if decoded.facts[start..].iter().any(is_reserved) {
                 read = Err(Reject::new(Reason::Field, "the code is one that only auscult itself writes"));
             }
             endings.push(match read {
-                Ok(unread) => {
-                    for (kind, count) in unread.unread {
+                Ok(notes) => {
+                    for (kind, count) in notes.unread {
                         *decoded.unread.entry(kind).or_default() += u64::from(count);
+                    }
+                    for (kind, count) in notes.lenient {
+                        *decoded.lenient.entry(kind).or_default() += u64::from(count);
                     }
                     None
                 }

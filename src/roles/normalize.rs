@@ -269,6 +269,7 @@ struct Tally {
     dead: BTreeMap<&'static str, u64>,
     dropped: BTreeMap<&'static str, u64>,
     unread: BTreeMap<&'static str, u64>,
+    lenient: BTreeMap<&'static str, u64>,
     implausible: BTreeMap<String, u64>,
     unmapped: u64,
 }
@@ -284,6 +285,7 @@ impl Tally {
             }
         }
         self.unread = normalized.unread;
+        self.lenient = normalized.lenient;
         self.implausible = normalized.implausible;
         self.unmapped += normalized.unmapped;
     }
@@ -302,6 +304,9 @@ impl Tally {
         }
         for (kind, count) in &self.unread {
             metrics.unread_resources.with_label_values(&[kind]).inc_by(*count);
+        }
+        for (kind, count) in &self.lenient {
+            metrics.lenient.with_label_values(&[kind]).inc_by(*count);
         }
         for (concept, count) in &self.implausible {
             metrics.implausible.with_label_values(&[concept]).inc_by(*count);

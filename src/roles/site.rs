@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::decode::Rules;
 use crate::events::Pseudonyms;
 use crate::features::FeatureSpec;
 use crate::learn::Task;
@@ -104,7 +105,8 @@ impl Site {
     pub fn normalizer(&self, pseudonyms: Pseudonyms) -> Result<Normalizer, Vec<Problem>> {
         let sql = &self.normalize_sql;
         let limit = self.settings.limits.record_bytes;
-        Normalizer::new(&self.concepts, &self.spellings, &sql.name, &sql.text, pseudonyms, limit)
+        let normalizer = Normalizer::new(&self.concepts, &self.spellings, &sql.name, &sql.text, pseudonyms, limit)?;
+        Ok(normalizer.with_rules(Rules { zone: self.settings.time.zone }))
     }
 
     /// The task of that name.

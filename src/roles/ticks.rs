@@ -170,7 +170,8 @@ mod tests {
     use crate::events::{EventsView, SECOND};
 
     fn ticks(clock: Clock) -> (Ticks, Partition, Instant) {
-        let time = Time { clock, tick: Duration::from_secs(10), idle: Duration::from_secs(5) };
+        let (tick, idle) = (Duration::from_secs(10), Duration::from_secs(5));
+        let time = Time { clock, tick, idle, zone: chrono_tz::UTC };
         let partition = Partition { topic: "raw".into(), number: 3 };
         let (mut ticks, now) = (Ticks::new(time, 12), Instant::now());
         ticks.own(partition.clone(), NextOffset(0), now);

@@ -124,6 +124,8 @@ pub struct Time {
     pub tick: Duration,
     /// How long a caught-up raw partition must be quiet to count as idle.
     pub idle: Duration,
+    /// Zone of times that name no offset (HL7 v2).
+    pub zone: chrono_tz::Tz,
 }
 
 /// What makes the clock go.

@@ -70,6 +70,7 @@ key = ""
 
 [time]
 clock = "wall"
+zone = "UTC"
 tick = "1s"
 idle = "5s"
 

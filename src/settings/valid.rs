@@ -295,7 +295,10 @@ impl Reader<'_> {
         });
         let tick = self.span("time.tick", "1ms", "1d");
         let idle = self.span("time.idle", "10ms", "1d");
-        Some(Time { clock: clock?, tick: tick?, idle: idle? })
+        let zone = self.read("time.zone", "a name of the IANA time zones, such as UTC or Europe/Berlin", |value| {
+            text(value)?.parse().ok()
+        });
+        Some(Time { clock: clock?, tick: tick?, idle: idle?, zone: zone? })
     }
 
     fn limits(&mut self) -> Option<Limits> {

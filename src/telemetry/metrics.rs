@@ -29,8 +29,10 @@ pub struct Metrics {
     pub dead_letters: IntCounterVec,
     /// `dropped_total{reason}`
     pub dropped: IntCounterVec,
-    /// `unread_resources_total{type}`; the type must be one of FHIR's, or "other".
+    /// `unread_resources_total{type}`; the type must be one of FHIR's, a segment's name, or "other".
     pub unread_resources: IntCounterVec,
+    /// `lenient_total{kind}`; the kind is of the closed list of the decoders.
+    pub lenient: IntCounterVec,
     /// `implausible_total{concept}`
     pub implausible: IntCounterVec,
     /// `unmapped_events_total`
@@ -103,6 +105,7 @@ impl Metrics {
             dead_letters: maker.counters("dead_letters_total")?,
             dropped: maker.counters("dropped_total")?,
             unread_resources: maker.counters("unread_resources_total")?,
+            lenient: maker.counters("lenient_total")?,
             implausible: maker.counters("implausible_total")?,
             unmapped_events: maker.counter("unmapped_events_total")?,
             redelivered_events: maker.counter("redelivered_events_total")?,
@@ -236,7 +239,8 @@ mod tests {
     fn touched() -> Metrics {
         let metrics = Metrics::new().unwrap();
         metrics.raw_messages.with_label_values(&["raw.flat"]).inc_by(3);
-        for counters in [&metrics.dead_letters, &metrics.dropped, &metrics.unread_resources, &metrics.implausible] {
+        let unread = [&metrics.unread_resources, &metrics.lenient];
+        for counters in [&metrics.dead_letters, &metrics.dropped, &metrics.implausible].into_iter().chain(unread) {
             counters.with_label_values(&["x"]).inc();
         }
         metrics.scores.with_label_values(&["t", "ok"]).inc();

@@ -46,7 +46,7 @@ const fn spec(name: &'static str, help: &'static str, kind: Kind, labels: &'stat
 }
 
 /// Every metric there is.
-pub static TABLE: [Spec; 31] = [
+pub static TABLE: [Spec; 32] = [
     spec(
         "raw_messages_total",
         "Raw records consumed, each ending as events, a dead letter or a drop.",
@@ -57,7 +57,13 @@ pub static TABLE: [Spec; 31] = [
     spec("events_total", "Clinical events written to the log of record.", Kind::Counter, &[]),
     spec("dead_letters_total", "Raw records that could not be read, by reason.", Kind::Counter, &["reason"]),
     spec("dropped_total", "Raw records dropped on purpose, by reason.", Kind::Counter, &["reason"]),
-    spec("unread_resources_total", "FHIR resources of a type that is not read.", Kind::Counter, &["type"]),
+    spec(
+        "unread_resources_total",
+        "FHIR resources of a type and HL7 v2 segments of a name that are not read.",
+        Kind::Counter,
+        &["type"],
+    ),
+    spec("lenient_total", "What was read although its standard does not allow it, by kind.", Kind::Counter, &["kind"]),
     spec(
         "implausible_total",
         "Values outside their concept's plausible range: kept and flagged, and no feature sees them.",

@@ -31,7 +31,8 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.topics.raw.len(), 3);
     assert_eq!(settings.topics.alert_state, "auscult.alert-state");
     assert_eq!(settings.topics.retention, Duration::from_secs(7 * 86_400));
-    assert_eq!(settings.time, Time { clock: Clock::Wall, tick: Duration::from_secs(1), idle: Duration::from_secs(5) });
+    let (tick, idle) = (Duration::from_secs(1), Duration::from_secs(5));
+    assert_eq!(settings.time, Time { clock: Clock::Wall, tick, idle, zone: chrono_tz::UTC });
     assert_eq!(settings.limits.batch_bytes, 700_000);
     assert_eq!(settings.limits.linger, Duration::from_millis(5));
     assert_eq!(settings.listen, "127.0.0.1:9464".parse().unwrap());
@@ -41,6 +42,13 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.registry.to_file_path().unwrap(), here.join("data/registry"));
     assert!(settings.library.as_str().ends_with("data/library/"));
     assert!(matches!(settings.identity, Identity::Made(path) if path == here.join("data/identity.key")));
+}
+
+#[test]
+fn the_zone_of_times_that_name_none() {
+    let zone = |zone: &str| load(&format!("[time]\nzone = \"{zone}\""), &[]).map(|s| s.time.zone);
+    assert_eq!(zone("Europe/Berlin").unwrap(), chrono_tz::Europe::Berlin);
+    assert!(zone("Berlin").is_err());
 }
 
 #[test]
