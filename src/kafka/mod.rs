@@ -23,6 +23,6 @@ pub use error::KafkaError;
 pub use offset::{NextOffset, Partition, Position};
 pub use produce::Feeder;
 pub use source::{Assigned, Source, SourceEvent, SourceSettings};
-pub use table::{Follower, read_partitions};
+pub use table::{Follower, read_partitions, read_range};
 pub use topics::{Wanted, ensure, raw_partitions, wanted};
 pub use transaction::{Outbox, Transactions};

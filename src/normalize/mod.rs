@@ -11,6 +11,7 @@
 mod assemble;
 mod concepts;
 mod facts;
+mod forest;
 mod identities;
 mod leaf;
 mod plan;
@@ -25,6 +26,7 @@ use std::fmt;
 use arrow::array::RecordBatch;
 
 pub use concepts::Concepts;
+pub use forest::{Change, Decision, Entry, Forest, MOST, Move, Statement, kind_word};
 pub use run::Normalizer;
 
 use crate::decode::Reject;
@@ -66,6 +68,8 @@ pub struct Normalized {
     pub events: RecordBatch,
     /// What became of each record, in their order.
     pub outcomes: Vec<Outcome>,
+    /// What the records say of who is who, as far as it is not known yet; each once.
+    pub statements: Vec<Statement>,
     /// FHIR resources by type that were passed over, as [`crate::decode::Notes`] counts them.
     pub unread: BTreeMap<&'static str, u64>,
     /// Events by concept that lost it because their value is not plausible.

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat};
 
 use super::lag::Lag;
+use super::link::IdentityTable;
 use super::route::{by_owner, encode_bounded, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
@@ -23,6 +24,7 @@ use crate::telemetry::Beat;
 /// Indices into the topics of the role's producer.
 const EVENTS: usize = 0;
 const DEAD_LETTER: usize = 1;
+const LINKS: usize = 2;
 
 /// Runs the role until the process stops.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
@@ -61,6 +63,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
 struct Normalize<'c> {
     context: &'c Context,
     normalizer: Normalizer,
+    identity: IdentityTable,
     source: Source,
     transactions: Transactions,
     ticks: Ticks,
@@ -81,12 +84,15 @@ impl<'c> Normalize<'c> {
             topics: settings.topics.raw.iter().map(|raw| raw.topic.clone()).collect(),
         })?;
         let first = |problems: Vec<_>| problems.into_iter().next().map_or(RoleError::NoGroup, RoleError::Site);
-        let normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
+        let mut normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
+        let topics = &settings.topics;
         let transactions =
-            Transactions::open(settings, "normalize", &[&settings.topics.events, &settings.topics.dead_letter])?;
+            Transactions::open(settings, "normalize", &[&topics.events, &topics.dead_letter, &topics.links])?;
+        let identity = IdentityTable::open(settings, normalizer.forest())?;
         Ok(Normalize {
             context,
             normalizer,
+            identity,
             source,
             transactions,
             ticks: Ticks::new(settings.time, raw_partitions(settings)?),
@@ -126,6 +132,7 @@ impl<'c> Normalize<'c> {
         if records.is_empty() {
             return Ok(());
         }
+        self.identity.follow(self.normalizer.forest());
         let timer = metrics.stage_seconds.with_label_values(&["normalize"]).start_timer();
         let normalized = self.normalizer.run(&records)?;
         timer.observe_duration();
@@ -157,6 +164,9 @@ impl<'c> Normalize<'c> {
                     ("at", rfc3339(wall_now())),
                 ]);
             }
+        }
+        for statement in &normalized.statements {
+            self.outbox.push(LINKS, &[], &serde_json::to_vec(statement)?);
         }
         let offsets: Vec<(Partition, NextOffset)> =
             next.iter().map(|(&index, &next)| (block.partitions()[index].clone(), next)).collect();

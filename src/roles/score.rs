@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::champions::{Champion, Champions};
 use super::lag::Lag;
+use super::moves::Moves;
 use super::recover::{Part, memory_key, recover};
 use super::{Context, RoleError, wall_now};
 use crate::alerts::{
@@ -25,6 +26,7 @@ use crate::telemetry::Beat;
 const SCORES: usize = 0;
 const ALERTS: usize = 1;
 const ALERT_STATE: usize = 2;
+const EVENTS: usize = 3;
 
 /// Why a prediction has no risk while no model was ever promoted.
 const NO_MODEL: &str = "no model has passed its gate yet";
@@ -32,7 +34,7 @@ const NO_MODEL: &str = "no model has passed its gate yet";
 /// Runs the role until the process stops.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let library = context.runtime.block_on(Library::open(&context.site.settings.library))?;
-    let mut role = Scoring::open(context)?;
+    let mut role = Scoring::open(context, library.clone())?;
     beat.ready(true);
     while !context.stop.is_stopped() {
         beat.beat();
@@ -65,12 +67,14 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
 
 struct Scoring<'c> {
     context: &'c Context,
+    library: Library,
     champions: Champions<'c>,
     source: Source,
     transactions: Transactions,
     parts: BTreeMap<i32, Part>,
     lag: Lag,
     due: Due,
+    moves: Moves,
     scratch: Scratch,
     /// Partition and arrival (milliseconds) of each row of `due`.
     origins: Vec<Origin>,
@@ -98,7 +102,7 @@ struct Made {
 }
 
 impl<'c> Scoring<'c> {
-    fn open(context: &'c Context) -> Result<Self, RoleError> {
+    fn open(context: &'c Context, library: Library) -> Result<Self, RoleError> {
         let settings = &context.site.settings;
         let topics = &settings.topics;
         // The group takes a second or so to let a member in; the rest is opened meanwhile.
@@ -111,16 +115,18 @@ impl<'c> Scoring<'c> {
         })?;
         Ok(Scoring {
             context,
+            library,
             champions: Champions::open(context)?,
             transactions: Transactions::open(
                 settings,
                 "score",
-                &[&topics.scores, &topics.alerts, &topics.alert_state],
+                &[&topics.scores, &topics.alerts, &topics.alert_state, &topics.events],
             )?,
             source,
             parts: BTreeMap::new(),
             lag: Lag::default(),
             due: Due::default(),
+            moves: Moves::default(),
             scratch: Scratch::default(),
             origins: Vec::new(),
             outbox: Outbox::default(),
@@ -154,10 +160,13 @@ impl<'c> Scoring<'c> {
             let is_live = record.offset >= part.live.0;
             for row in 0..view.len() {
                 let due = is_live.then_some(&mut self.due);
-                match part.fold.apply(&view.row(row), due) {
+                let event = view.row(row);
+                match part.fold.apply(&event, due) {
                     Applied::Redelivered => self.made.applied[0] += 1,
                     Applied::Corrected => self.made.applied[1] += 1,
                     Applied::Retracted => self.made.applied[2] += 1,
+                    Applied::Elsewhere(to, number) if is_live => self.moves.straggler(&event, to, number)?,
+                    Applied::Left if is_live => self.moves.departure(number, (record.offset, row), &event)?,
                     _ => {}
                 }
             }
@@ -172,6 +181,7 @@ impl<'c> Scoring<'c> {
         let timer = metrics.stage_seconds.with_label_values(&["score"]).start_timer();
         self.score()?;
         timer.observe_duration();
+        self.moves.write(self.context, &self.library, &mut self.outbox, EVENTS)?;
         if !next.is_empty() {
             self.publish(&next)?;
         }

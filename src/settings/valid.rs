@@ -148,6 +148,8 @@ impl Reader<'_> {
         let models = self.topic("topics.models");
         let dead_letter = self.topic("topics.dead_letter");
         let feedback = self.topic("topics.feedback");
+        let links = self.topic("topics.links");
+        let identity = self.topic("topics.identity");
         let own = [
             ("topics.events", &events),
             ("topics.scores", &scores),
@@ -156,6 +158,8 @@ impl Reader<'_> {
             ("topics.models", &models),
             ("topics.dead_letter", &dead_letter),
             ("topics.feedback", &feedback),
+            ("topics.links", &links),
+            ("topics.identity", &identity),
         ];
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let mut twice: Vec<String> = Vec::new();
@@ -186,6 +190,8 @@ impl Reader<'_> {
             models: models?,
             dead_letter: dead_letter?,
             feedback: feedback?,
+            links: links?,
+            identity: identity?,
             partitions: u32::try_from(partitions?).ok()?,
             replication: u32::try_from(replication?).ok()?,
             retention: retention?,
