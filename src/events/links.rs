@@ -12,15 +12,16 @@
 //!
 //! So every partition holds all that its subjects know, and the state stays a function of the
 //! partition's rows alone (invariants 3 and 6). Moved rows may come late, over several subjects, and
-//! after something newer. So links are numbered, and a moved row has the number of the link by which
-//! the subject that it was said to directly had gained its identifier (0: by none): of two words on
-//! one fact the one with the higher number is the newer, and of equal ones the one that comes last.
+//! after something newer. So links are numbered, and a moved row says by [`Said`] where it was said
+//! first: the number of the link by which that subject had gained its identifier, and the place in
+//! that subject's partition. Of two words on one fact the one that was said later holds.
 //!
 //! [`Links`] is this rule. Whoever goes through a partition's rows asks it first.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
+use std::str::FromStr;
 
 use super::{EventKey, EventRef, JOIN, LEAVE, SubjectId};
 
@@ -31,15 +32,45 @@ const UNDER: char = '@';
 
 /// What the source of an event says of the way it came: `topic-partition-offset#index`, then
 /// `@PSEUDONYM` where it was told under another identifier than that whose pseudonym the subject
-/// has, then `~NUMBER` where a link or its undoing moved it here.
+/// has, then `~NUMBER.OFFSET.ROW` where a link or its undoing moved it here.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct Told<'a> {
     /// `topic-partition-offset#index` of the raw message.
     pub place: &'a str,
     /// Pseudonym of the identifier; `None`: that of the subject.
     pub under: Option<SubjectId>,
-    /// The number of the link under which it was said, if it was moved here.
-    pub moved: Option<u64>,
+    /// Where it was said first, if it was moved here.
+    pub moved: Option<Said>,
+}
+
+/// Where a row was said first; the later is the greater.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Said {
+    /// Number of the link by which the subject of then had gained the identifier; 0: by none.
+    pub number: u64,
+    /// Offset in that subject's partition of the log of record.
+    pub offset: i64,
+    /// Row of that message.
+    pub row: i32,
+}
+
+impl FromStr for Said {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        fn next<T: FromStr>(words: &mut std::str::Split<'_, char>) -> Result<T, ()> {
+            words.next().and_then(|word| word.parse().ok()).ok_or(())
+        }
+        let mut words = text.split('.');
+        let said = Said { number: next(&mut words)?, offset: next(&mut words)?, row: next(&mut words)? };
+        if words.next().is_none() { Ok(said) } else { Err(()) }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.number, self.offset, self.row)
+    }
 }
 
 impl<'a> Told<'a> {
@@ -52,7 +83,7 @@ impl<'a> Told<'a> {
 }
 
 /// A text without the number after its last `sign`, and that number.
-fn cut<T: std::str::FromStr>(text: &str, sign: char) -> (&str, Option<T>) {
+fn cut<T: FromStr>(text: &str, sign: char) -> (&str, Option<T>) {
     match text.rsplit_once(sign).and_then(|(rest, number)| Some((rest, number.parse().ok()?))) {
         Some((rest, number)) => (rest, Some(number)),
         None => (text, None),
@@ -109,7 +140,7 @@ pub enum Seen<'a> {
     /// It was moved here, but something newer has been said: it says nothing.
     Outdated,
     /// Its subject no longer holds what is told under its identifier: this one does, and there the
-    /// row is one moved with this number.
+    /// row is a moved one. Unless it is one here already, it was said under the link of this number.
     Elsewhere(SubjectId, u64),
     /// Its subject will hold what is told under more identifiers.
     Joined,
@@ -142,11 +173,11 @@ struct Stay {
     left: Option<SubjectId>,
 }
 
-/// The last word on a fact: under which identifier, and the number of the link it was said under.
+/// The last word on a fact: under which identifier, and where it was said.
 #[derive(Copy, Clone)]
 struct Word {
     under: SubjectId,
-    number: u64,
+    said: Said,
 }
 
 impl fmt::Debug for Links {
@@ -170,7 +201,7 @@ impl Links {
         }
         let under = told.under.unwrap_or(subject);
         let stay = if self.stays.is_empty() { None } else { self.stays.get(&(subject, under)) };
-        let number = told.moved.unwrap_or(stay.map_or(0, |stay| stay.number));
+        let number = stay.map_or(0, |stay| stay.number);
         if let Some(other) = stay.and_then(|stay| stay.left) {
             return Seen::Elsewhere(other, number);
         }
@@ -179,20 +210,24 @@ impl Links {
         if under == subject && stay.is_none() {
             return Seen::Row(told);
         }
+        // What is moved here was said before, under links of lower numbers.
+        let said = told.moved.unwrap_or(Said { number, offset: i64::MAX, row: i32::MAX });
         match self.words.entry(subject).or_default().entry(event.event_key) {
-            Entry::Occupied(last) if number < last.get().number => return Seen::Outdated,
-            Entry::Occupied(mut last) => drop(last.insert(Word { under, number })),
+            Entry::Occupied(last) if said < last.get().said => return Seen::Outdated,
+            Entry::Occupied(mut last) => {
+                last.insert(Word { under, said });
+            }
             Entry::Vacant(place) => {
-                place.insert(Word { under, number });
+                place.insert(Word { under, said });
                 self.facts += 1;
             }
         }
         Seen::Row(told)
     }
 
-    /// The number that the last word on a fact of a subject has, when it is moved.
-    pub fn number(&self, subject: SubjectId, key: EventKey) -> u64 {
-        self.words.get(&subject).and_then(|words| words.get(&key)).map_or(0, |word| word.number)
+    /// Number of the link by which a subject last gained an identifier; 0: by none.
+    pub fn number(&self, subject: SubjectId, under: SubjectId) -> u64 {
+        self.stays.get(&(subject, under)).map_or(0, |stay| stay.number)
     }
 
     /// Heap bytes, about.
@@ -217,7 +252,8 @@ impl Links {
             let mut words: Vec<_> = words.iter().collect();
             words.sort_unstable_by_key(|(key, _)| **key);
             for (key, word) in words {
-                hasher.update(&key.0).update(&word.under.0.to_le_bytes()).update(&word.number.to_le_bytes());
+                hasher.update(&key.0).update(&word.under.0.to_le_bytes()).update(&word.said.number.to_le_bytes());
+                hasher.update(&word.said.offset.to_le_bytes()).update(&word.said.row.to_le_bytes());
             }
         }
     }
@@ -276,12 +312,15 @@ mod tests {
         for (source, place, under, moved) in [
             ("raw.flat-3-18#0", "raw.flat-3-18#0", None, None),
             ("raw.flat-3-18#0@-77", "raw.flat-3-18#0", Some(-77), None),
-            ("raw.flat-3-18#0~0", "raw.flat-3-18#0", None, Some(0)),
-            ("raw.flat-3-18#0@9~12", "raw.flat-3-18#0", Some(9), Some(12)),
+            ("raw.flat-3-18#0~0.-5.0", "raw.flat-3-18#0", None, Some((0, -5, 0))),
+            ("raw.flat-3-18#0@9~12.7.3", "raw.flat-3-18#0", Some(9), Some((12, 7, 3))),
+            ("else~1.2", "else~1.2", None, None),
+            ("else~1.2.3.4", "else~1.2.3.4", None, None),
             ("someone@else~", "someone@else~", None, None),
             ("", "", None, None),
         ] {
             let told = Told::of(source);
+            let moved = moved.map(|(number, offset, row)| Said { number, offset, row });
             assert_eq!(told, Told { place, under: under.map(SubjectId), moved }, "{source}");
             assert_eq!(told.to_string(), source);
         }
@@ -307,9 +346,10 @@ mod tests {
         assert!(is_row(links.see(&row("X", "", "own", 1))));
         assert_eq!(links.see(&row(JOIN, "2 5 2", "s", 0)), Seen::Joined);
         assert!(is_row(links.see(&row("X", "", "later@2", 2))), "said directly under link 5");
-        assert_eq!(links.see(&row("X", "", "late@2~0", 2)), Seen::Outdated);
-        assert!(is_row(links.see(&row("X", "", "moved@2~0", 3))));
-        assert_eq!((links.number(SubjectId(1), EventKey([2; 16])), links.facts), (5, 2));
+        assert_eq!(links.see(&row("X", "", "late@2~0.9.9", 2)), Seen::Outdated);
+        assert!(is_row(links.see(&row("X", "", "moved@2~0.1.0", 3))));
+        assert_eq!(links.see(&row("X", "", "moved before@2~0.0.9", 3)), Seen::Outdated);
+        assert_eq!((links.number(SubjectId(1), SubjectId(2)), links.facts), (5, 2));
         match links.see(&row(LEAVE, "2 8 2", "s", 0)) {
             Seen::Left(mut keys) => {
                 keys.sort_unstable();
@@ -318,13 +358,13 @@ mod tests {
             other => panic!("{other:?}"),
         }
         assert_eq!(links.see(&row("X", "", "straggler@2", 4)), Seen::Elsewhere(SubjectId(2), 5));
-        assert_eq!(links.see(&row("X", "", "on its way@2~0", 4)), Seen::Elsewhere(SubjectId(2), 0));
+        assert_eq!(links.see(&row("X", "", "on its way@2~0.1.0", 4)), Seen::Elsewhere(SubjectId(2), 5));
         assert!(is_row(links.see(&row("X", "", "own", 1))));
         assert_eq!(links.see(&row(LEAVE, "3 9 1", "s", 0)), Seen::LeftAll);
         assert_eq!(links.see(&row("X", "", "straggler", 1)), Seen::Elsewhere(SubjectId(3), 0));
         assert_eq!(links.see(&row(JOIN, "3 10 1", "s", 0)), Seen::Joined);
         assert!(is_row(links.see(&row("X", "", "own", 1))), "said under link 10");
-        assert_eq!(links.see(&row("X", "", "moved~0", 1)), Seen::Outdated);
+        assert_eq!(links.see(&row("X", "", "moved~0.1.0", 1)), Seen::Outdated);
         assert_eq!(links.facts, 1);
     }
 }

@@ -14,7 +14,7 @@ mod terms;
 
 pub use batch::{EventRef, EventsBuilder, EventsView};
 pub use codec::{SCHEMA_VERSION, decode, encode};
-pub use links::{Linked, Links, Seen, Told};
+pub use links::{Linked, Links, Said, Seen, Told};
 pub use schema::{column, schema};
 pub use split::{Split, split_of};
 pub use subject::{Pseudonyms, bucket};

@@ -37,8 +37,8 @@ pub enum Applied {
     RetractedUnknown,
     /// A link moved here what had been told anew meanwhile: nothing changed.
     Outdated,
-    /// What is told under its identifier belongs to this subject now, where it is a row moved with
-    /// this number: nothing changed here.
+    /// What is told under its identifier belongs to this subject now; it was said under the link of
+    /// this number, unless it was moved before: nothing changed here.
     Elsewhere(SubjectId, u64),
     /// It took away from its subject what was told under some identifiers, and something was.
     Left,

@@ -118,7 +118,7 @@ mod tests {
         facts.apply(&row(2, LEAVE, "1 1 2", "s", 0));
         facts.apply(&row(1, JOIN, "2 1 2", "s", 0));
         facts.apply(&row(1, "C", "", "s@2", 3));
-        facts.apply(&row(1, "B", "", "s@2~0", 2));
+        facts.apply(&row(1, "B", "", "s@2~0.0.0", 2));
         facts.apply(&row(2, "D", "", "a straggler", 4));
         assert_eq!(codes(&facts, 1), ["A", "B", "C"]);
         assert!(!facts.has(SubjectId(2)) && facts.subjects() == [SubjectId(1)]);

@@ -17,8 +17,8 @@ use arrow::compute::take_record_batch;
 use super::route::{by_owner, encode_bounded};
 use super::{Context, RoleError};
 use crate::events::{
-    self, EventKey, EventRef, EventsBuilder, EventsError, EventsView, LEAVE, Linked, Links, Micros, Seen, SubjectId,
-    Told,
+    self, EventKey, EventRef, EventsBuilder, EventsError, EventsView, LEAVE, Linked, Links, Micros, Said, Seen,
+    SubjectId, Told,
 };
 use crate::kafka::{Outbox, read_range};
 use crate::library::{Library, Table, addresses};
@@ -48,12 +48,20 @@ struct Departure {
 }
 
 impl Moves {
-    /// A live row of a subject that is another's under its identifier.
+    /// A live row, at this place, of a subject whose facts under its identifier are another's; it was
+    /// said under the link of this number.
     ///
     /// # Errors
     /// If Arrow refuses the row.
-    pub(super) fn straggler(&mut self, event: &EventRef<'_>, to: SubjectId, number: u64) -> Result<(), EventsError> {
-        push(&mut self.stragglers, event, to, event.recorded_at, number)
+    pub(super) fn straggler(
+        &mut self,
+        event: &EventRef<'_>,
+        to: SubjectId,
+        number: u64,
+        (offset, row): (i64, usize),
+    ) -> Result<(), EventsError> {
+        let said = Said { number, offset, row: i32::try_from(row).unwrap_or(i32::MAX) };
+        push(&mut self.stragglers, event, to, event.recorded_at, said)
     }
 
     /// A live row, at this place, by which a subject loses something that it held.
@@ -136,17 +144,18 @@ impl Moves {
     }
 }
 
-/// Adds a row as one that is moved to a subject, with the number of the link it was said under.
+/// Adds a row as one that is moved to a subject; `said` is where it was said, if it was not moved
+/// before.
 fn push(
     builder: &mut EventsBuilder,
     event: &EventRef<'_>,
     to: SubjectId,
     recorded: Micros,
-    number: u64,
+    said: Said,
 ) -> Result<(), EventsError> {
     let told = Told::of(event.source);
     let under = told.under.or(event.subject).filter(|under| *under != to);
-    let source = Told { place: told.place, under, moved: Some(number) }.to_string();
+    let source = Told { place: told.place, under, moved: told.moved.or(Some(said)) }.to_string();
     builder.push(&EventRef { subject: Some(to), recorded_at: recorded, source: &source, ..*event })
 }
 
@@ -195,15 +204,23 @@ fn history(
     failed.map_or(Ok(collector.found), Err)
 }
 
+/// The last word on a fact.
+#[derive(Copy, Clone, Debug)]
+struct Word {
+    under: SubjectId,
+    said: Said,
+    /// Batch and row.
+    place: (usize, usize),
+}
+
 /// Goes through the rows of a partition and keeps what some subjects hold.
 struct Collector {
     departures: Vec<Departure>,
     wanted: HashSet<SubjectId>,
     links: Links,
     batches: Vec<RecordBatch>,
-    /// Identifier, batch and row of the last word on every fact, even if it withdrew it: an older
-    /// one may still be on its way.
-    held: HashMap<SubjectId, HashMap<EventKey, (SubjectId, (usize, usize))>>,
+    /// The last word on every fact, even if it withdrew it: an older one may still be on its way.
+    held: HashMap<SubjectId, HashMap<EventKey, Word>>,
     found: HashMap<(i64, i32), RecordBatch>,
 }
 
@@ -247,7 +264,10 @@ impl Collector {
             let held = self.held.entry(subject).or_default();
             match self.links.see(&event) {
                 Seen::Row(told) => {
-                    held.insert(event.event_key, (told.under.unwrap_or(subject), (number, i)));
+                    let under = told.under.unwrap_or(subject);
+                    let (offset, row) = places.get(row).copied().unwrap_or_default();
+                    let said = Said { number: self.links.number(subject, under), offset, row };
+                    held.insert(event.event_key, Word { under, said, place: (number, i) });
                 }
                 Seen::LeftAll => held.clear(),
                 Seen::Left(keys) => held.retain(|key, _| !keys.contains(key)),
@@ -260,15 +280,13 @@ impl Collector {
     /// What goes, in the order in which it came.
     fn depart(&self, departure: &Departure) -> Result<RecordBatch, EventsError> {
         let held = self.held.get(&departure.subject).into_iter().flat_map(HashMap::values);
-        let mut places: Vec<(usize, usize)> =
-            held.filter(|(under, _)| departure.linked.under.contains(under)).map(|(_, place)| *place).collect();
-        places.sort_unstable();
+        let mut words: Vec<&Word> = held.filter(|word| departure.linked.under.contains(&word.under)).collect();
+        words.sort_unstable_by_key(|word| word.place);
         let views = self.batches.iter().map(EventsView::new).collect::<Result<Vec<_>, _>>()?;
         let mut builder = EventsBuilder::new();
-        for (batch, row) in places {
-            let event = views[batch].row(row);
-            let number = self.links.number(departure.subject, event.event_key);
-            push(&mut builder, &event, departure.linked.other, event.recorded_at.max(departure.recorded), number)?;
+        for word in words {
+            let event = views[word.place.0].row(word.place.1);
+            push(&mut builder, &event, departure.linked.other, event.recorded_at.max(departure.recorded), word.said)?;
         }
         builder.finish()
     }

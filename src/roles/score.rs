@@ -165,7 +165,9 @@ impl<'c> Scoring<'c> {
                     Applied::Redelivered => self.made.applied[0] += 1,
                     Applied::Corrected => self.made.applied[1] += 1,
                     Applied::Retracted => self.made.applied[2] += 1,
-                    Applied::Elsewhere(to, number) if is_live => self.moves.straggler(&event, to, number)?,
+                    Applied::Elsewhere(to, number) if is_live => {
+                        self.moves.straggler(&event, to, number, (record.offset, row))?
+                    }
                     Applied::Left if is_live => self.moves.departure(number, (record.offset, row), &event)?,
                     _ => {}
                 }

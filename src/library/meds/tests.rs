@@ -327,9 +327,9 @@ async fn an_export_holds_both_histories_under_the_subject_that_survives_a_merge(
     let kept = batch(&[
         row(4, 1, "c"),
         told(4, JOIN, "7 1 7"),
-        moved(1, "a@7~0"),
-        moved(2, "b@7~0"),
-        moved(3, "straggler@7~0"),
+        moved(1, "a@7~0.0.0"),
+        moved(2, "b@7~0.0.0"),
+        moved(3, "straggler@7~0.0.0"),
     ]);
     for (partition, rows) in [(0, kept.clone()), (1, prior)] {
         let rows = with_position(&rows, partition, 0).unwrap();
@@ -338,18 +338,18 @@ async fn an_export_holds_both_histories_under_the_subject_that_survives_a_merge(
     let subjects = |exported: &Path| {
         let folder = exported.join("data").join(split_of(SubjectId(4)).as_str());
         let rows = table(&folder.join("0.parquet"));
-        let mut sources: Vec<_> = rows["source"].as_string::<i64>().iter().flatten().map(str::to_owned).collect();
+        let mut sources: Vec<_> = rows["source"].as_string::<i32>().iter().flatten().map(str::to_owned).collect();
         sources.sort();
         sources
     };
     let target = tempfile::tempdir().unwrap();
     let exported = export_meds(&library, target.path(), &mut |_| {}).await.unwrap();
     assert_eq!(exported, Exported { subjects: 1, events: 4 });
-    assert_eq!(subjects(target.path()), ["a@7~0", "b@7~0", "c", "straggler@7~0"]);
+    assert_eq!(subjects(target.path()), ["a@7~0.0.0", "b@7~0.0.0", "c", "straggler@7~0.0.0"]);
     // Undone: 4 has its own again, and 7 what is moved back.
     for (partition, rows) in [
         (0, batch(&[told(4, LEAVE, "7 2 7")])),
-        (1, batch(&[told(7, JOIN, "4 2 7"), row(7, 1, "a~0"), row(7, 2, "b~0"), row(7, 3, "straggler~0")])),
+        (1, batch(&[told(7, JOIN, "4 2 7"), row(7, 1, "a~0.0.0"), row(7, 2, "b~0.0.0"), row(7, 3, "straggler~0.0.0")])),
     ] {
         let rows = with_position(&rows, partition, 1).unwrap();
         library.append(Table::Events, vec![rows], &[(partition, 1)].into()).await.unwrap();

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::super::link::tell;
 use super::*;
 use crate::decode::LinkKind;
-use crate::events::{SECOND, bucket};
+use crate::events::{Op, SECOND, bucket};
 use crate::features::{Applied, Due, FeatureSpec, Fold, RawTrigger};
 use crate::normalize::{Decision, Entry, Forest, Statement};
 
@@ -219,7 +219,9 @@ impl Road {
             for row in 0..view.len() {
                 let event = view.row(row);
                 match owner.fold.apply(&event, None) {
-                    Applied::Elsewhere(to, number) => moves.straggler(&event, to, number).unwrap(),
+                    Applied::Elsewhere(to, number) => {
+                        moves.straggler(&event, to, number, (offset as i64, row)).unwrap();
+                    }
                     Applied::Left => moves.departure(partition as i32, (offset as i64, row), &event).unwrap(),
                     _ => {}
                 }
@@ -258,7 +260,7 @@ impl Road {
         for log in &self.logs {
             let collector = collector(log, Vec::new(), true);
             for (subject, facts) in &collector.held {
-                for (under, (batch, row)) in facts.values() {
+                for Word { under, place: (batch, row), .. } in facts.values() {
                     let view = EventsView::new(&collector.batches[*batch]).unwrap();
                     let event = view.row(*row);
                     if event.op == Op::Assert {
