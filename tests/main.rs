@@ -17,5 +17,6 @@ mod peer;
 
 mod bad_input;
 mod daemon;
+mod identity;
 mod mortality;
 mod synthea;
