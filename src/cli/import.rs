@@ -2,6 +2,10 @@
 //!
 //! Through the same decode and normalize code as the daemon. What the library knows
 //! already, by its key and content, is dropped, so a file imported twice adds nothing.
+//!
+//! Links between identifiers are not followed: to decide about them in one order, and to move what
+//! they concern once, takes the log. Their number is told. Fed to the daemon afterwards such
+//! records move what was imported, since the fold that recovers begins with it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -81,6 +85,12 @@ pub(super) fn run(args: ImportArgs) -> Result<(), CliError> {
     for (reason, count) in &import.reasons {
         eprintln!("dead letters: {count} for {reason}");
     }
+    if import.links > 0 {
+        eprintln!(
+            "links: {} statements of who is who are not followed here; feed these records to the daemon too",
+            import.links
+        );
+    }
     import.summary.seconds = started.elapsed().as_secs_f64();
     print(&import.summary)
 }
@@ -99,6 +109,8 @@ struct Import<'s> {
     summary: Summary,
     /// Dead letters by reason and detail.
     reasons: BTreeMap<String, u64>,
+    /// Statements of who is who.
+    links: u64,
     bar: indicatif::ProgressBar,
 }
 
@@ -118,6 +130,7 @@ impl<'s> Import<'s> {
             rows: 0,
             summary: Summary::default(),
             reasons: BTreeMap::new(),
+            links: 0,
             bar: spinner("importing"),
         })
     }
@@ -172,6 +185,7 @@ impl<'s> Import<'s> {
             })
             .collect();
         let normalized = self.normalizer.run(&records)?;
+        self.links += normalized.statements.len() as u64;
         let kept = self.keep_new(&normalized.events)?;
         // The tokens of new subjects stand at the head.
         let facts: usize = normalized.outcomes.iter().map(Outcome::events).sum();
