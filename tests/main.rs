@@ -18,6 +18,7 @@ mod peer;
 mod bad_input;
 mod csv;
 mod daemon;
+mod identity;
 mod mortality;
 mod redrive;
 mod synthea;

@@ -2,6 +2,10 @@
 //!
 //! Through the same decode and normalize code as the daemon. What the library knows
 //! already, by its key and content, is dropped, so a file imported twice adds nothing.
+//!
+//! Links between identifiers are not followed: to decide about them in one order, and to move what
+//! they concern once, takes the log. Their number is told. Fed to the daemon afterwards such
+//! records move what was imported, since the fold that recovers begins with it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -101,6 +105,12 @@ pub(super) fn run(args: ImportArgs) -> Result<(), CliError> {
     for (kind, count) in &import.lenient {
         eprintln!("read although irregular: {count} {kind}");
     }
+    if import.links > 0 {
+        eprintln!(
+            "links: {} statements of who is who are not followed here; feed these records to the daemon too",
+            import.links
+        );
+    }
     import.summary.seconds = started.elapsed().as_secs_f64();
     print(&import.summary)
 }
@@ -140,6 +150,8 @@ struct Import<'s> {
     unread: BTreeMap<&'static str, u64>,
     /// What was read although it is irregular.
     lenient: BTreeMap<&'static str, u64>,
+    /// Statements of who is who.
+    links: u64,
     bar: indicatif::ProgressBar,
 }
 
@@ -161,6 +173,7 @@ impl<'s> Import<'s> {
             reasons: BTreeMap::new(),
             unread: BTreeMap::new(),
             lenient: BTreeMap::new(),
+            links: 0,
             bar: spinner("importing"),
         })
     }
@@ -237,6 +250,7 @@ impl<'s> Import<'s> {
                 *counts.entry(kind).or_default() += count;
             }
         }
+        self.links += normalized.statements.len() as u64;
         let kept = self.keep_new(&normalized.events)?;
         // The tokens of new subjects stand at the head.
         let facts: usize = normalized.outcomes.iter().map(Outcome::events).sum();

@@ -13,8 +13,13 @@ use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, MapAccess, Visitor
 
 use super::json::{self, Scalar};
 use super::time::parse_rfc3339;
-use super::{Fact, Reason, Reject, Value};
+use super::{Fact, Identifier, Link, LinkKind, Notes, Reason, Reject, Value};
 use crate::events::{Micros, Op};
+
+/// Codes of records that say who is who and nothing else: the field `patient` holds the identifier
+/// that is kept, `value` the other one, in the same form.
+const LINKS: [(&str, LinkKind); 3] =
+    [("PATIENT//SAME", LinkKind::Same), ("PATIENT//MERGE", LinkKind::Merge), ("PATIENT//UNMERGE", LinkKind::Unmerge)];
 
 /// The fields that are read; all others are ignored.
 #[derive(Copy, Clone)]
@@ -41,18 +46,54 @@ struct Record<'a> {
     twice: Option<Field>,
 }
 
-/// Decodes one record into one fact.
+/// Decodes one record into one fact, or into one link.
 ///
 /// A field that stands twice is a reject, because readers differ in which of the two they
 /// take. `null` says the same as an absent field, but for `time`, where it means static.
-pub(super) fn decode<'a>(bytes: &'a [u8], facts: &mut Vec<Fact<'a>>) -> Result<(), Reject> {
+pub(super) fn decode<'a>(bytes: &'a [u8], facts: &mut Vec<Fact<'a>>) -> Result<Notes<'a>, Reject> {
     let text = json::text(bytes)?;
     let record = match plain::read(text) {
         Some(record) => record,
         None => Record::read(text)?,
     };
-    facts.push(record.into_fact()?);
-    Ok(())
+    let fact = record.into_fact()?;
+    let mut notes = Notes::default();
+    // Facts come far more often, and few of their codes begin so.
+    match LINKS.iter().find(|(code, _)| fact.system.is_none() && fact.code == *code) {
+        Some((_, kind)) => notes.links.push(link(fact, *kind)?),
+        None => facts.push(fact),
+    }
+    Ok(notes)
+}
+
+/// The link that a record with one of the codes of [`LINKS`] states.
+fn link<'a>(fact: Fact<'a>, kind: LinkKind) -> Result<Link<'a>, Reject> {
+    let Value::Text(other) = fact.value else {
+        return Err(wrong(Field::Value, "must be the other identifier, as a string"));
+    };
+    if fact.op == Op::Retract {
+        return Err(wrong(Field::Op, "must be assert; a merge is undone by PATIENT//UNMERGE"));
+    }
+    let (assigner, patient) =
+        identifier(other).ok_or_else(|| Reject::new(Reason::Patient, "field 'value' names no patient"))?;
+    Ok(Link {
+        kind,
+        kept: Identifier { assigner: fact.assigner, patient: fact.patient },
+        other: Identifier { assigner, patient },
+        recorded: fact.recorded.or(fact.time),
+    })
+}
+
+/// Assigner and identifier of `"assigner|id"`, `"|id"` or `"id"`; the first bar divides, as in a
+/// FHIR token. `None` where there is no identifier.
+fn identifier<'a>(whole: Cow<'a, str>) -> Option<(Option<Cow<'a, str>>, Cow<'a, str>)> {
+    let assigner = json::part(&whole, |text| text.split_once('|').map(|(assigner, _)| assigner));
+    let id = match assigner {
+        Some(_) => json::part(&whole, |text| text.split_once('|').map(|(_, id)| id)),
+        None => Some(whole),
+    };
+    let id = id.filter(|id| !id.trim().is_empty())?;
+    Some((assigner.filter(|assigner| !assigner.is_empty()), id))
 }
 
 /// The field of that name; `None` where it is ignored.
@@ -121,7 +162,7 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// `"assigner|id"`, `"|id"` or `"id"`; the first bar divides, as in a FHIR token.
+    /// Whose fact it is; see [`identifier`].
     fn patient(&mut self) -> Result<(Option<Cow<'a, str>>, Cow<'a, str>), Reject> {
         let nobody = |what| Reject::new(Reason::Patient, format!("field 'patient' {what}"));
         let whole = match self.take(Field::Patient) {
@@ -131,15 +172,7 @@ impl<'a> Record<'a> {
                 return Err(wrong(Field::Patient, "must be a string"));
             }
         };
-        let assigner = json::part(&whole, |text| text.split_once('|').map(|(assigner, _)| assigner));
-        let id = match assigner {
-            Some(_) => json::part(&whole, |text| text.split_once('|').map(|(_, id)| id)),
-            None => Some(whole),
-        };
-        match id.filter(|id| !id.trim().is_empty()) {
-            Some(id) => Ok((assigner.filter(|assigner| !assigner.is_empty()), id)),
-            None => Err(nobody("names no patient")),
-        }
+        identifier(whole).ok_or_else(|| nobody("names no patient"))
     }
 
     fn time(&mut self) -> Result<Option<Micros>, Reject> {

@@ -150,7 +150,7 @@ pub struct Link<'a> {
 }
 
 /// What a [`Link`] says.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
 pub enum LinkKind {
     /// Both are identifiers of one patient (HL7 v2 PID-3 repeats, FHIR `Patient.identifier`).
     Same,
@@ -183,7 +183,7 @@ impl Default for Rules {
 }
 
 /// Codes of the system's own rows. From outside they would forge an identity or a clock.
-const OWN: [&str; 3] = [events::TICK, events::TOKEN, events::PREDICTION];
+const OWN: [&str; 5] = [events::TICK, events::TOKEN, events::PREDICTION, events::LEAVE, events::JOIN];
 
 /// Decodes one record, appending its facts to `facts`; on a reject `facts` is as before.
 ///
@@ -198,7 +198,7 @@ pub fn decode<'a>(
     let before = facts.len();
     let read = match format {
         _ if bytes.iter().all(u8::is_ascii_whitespace) => Err(Reject::new(Reason::Empty, "the record is empty")),
-        Format::Flat => flat::decode(bytes, facts).map(|()| Notes::default()),
+        Format::Flat => flat::decode(bytes, facts),
         Format::Fhir => fhir::decode(bytes, facts),
         Format::Csv => Err(Reject::new(
             Reason::Unsupported,

@@ -6,6 +6,7 @@
 
 mod batch;
 mod codec;
+mod links;
 mod schema;
 mod split;
 mod subject;
@@ -13,10 +14,13 @@ mod terms;
 
 pub use batch::{EventRef, EventsBuilder, EventsView};
 pub use codec::{SCHEMA_VERSION, decode, encode};
+pub use links::{Linked, Links, Said, Seen, Told};
 pub use schema::{column, schema};
 pub use split::{Split, split_of};
 pub use subject::{Pseudonyms, bucket};
-pub use terms::{DAY, EventKey, HOUR, MEDS_BIRTH, MEDS_DEATH, Micros, Op, PREDICTION, SECOND, SubjectId, TICK, TOKEN};
+pub use terms::{
+    DAY, EventKey, HOUR, JOIN, LEAVE, MEDS_BIRTH, MEDS_DEATH, Micros, Op, PREDICTION, SECOND, SubjectId, TICK, TOKEN,
+};
 
 /// Why bytes or a batch are not events.
 #[derive(Debug, thiserror::Error)]

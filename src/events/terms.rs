@@ -20,6 +20,11 @@ pub const MEDS_DEATH: &str = "MEDS_DEATH";
 pub const TICK: &str = "TICK";
 /// Code of the static event whose text is the sealed identifier of the subject.
 pub const TOKEN: &str = "PATIENT//TOKEN";
+/// Code of the row in which a subject loses what was told under some identifiers; see
+/// `Linked`.
+pub const LEAVE: &str = "SUBJECT//LEAVE";
+/// Code of the row in which a subject gains what was told under some identifiers.
+pub const JOIN: &str = "SUBJECT//JOIN";
 /// Code that labelling inserts at every prediction time, so that an ACES task can start there.
 pub const PREDICTION: &str = "AUSCULT//PREDICTION";
 
@@ -28,7 +33,7 @@ pub const PREDICTION: &str = "AUSCULT//PREDICTION";
 pub struct SubjectId(pub i64);
 
 /// Identity of the source fact: a redelivery has the same key, a correction too.
-#[derive(Copy, Clone, PartialEq, Eq, Hash, Debug)]
+#[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct EventKey(pub [u8; 16]);
 
 /// What an event does to the fact it names.

@@ -13,7 +13,7 @@ use super::spec::FeatureSpec;
 use super::subject::Subject;
 use super::trigger::{Trigger, TriggerKind};
 use super::vector::{self, Moment};
-use crate::events::{EventRef, Micros, SubjectId, TICK};
+use crate::events::{EventRef, Links, Micros, Seen, SubjectId, TICK};
 
 /// Most predictions of one trigger in one encounter that one event or tick lets fall due. A
 /// time in the far future would ask for millions, all from the same state; of more than this
@@ -35,6 +35,15 @@ pub enum Applied {
     Retracted,
     /// It would have taken away a fact that does not hold: nothing changed.
     RetractedUnknown,
+    /// A link moved here what had been told anew meanwhile: nothing changed.
+    Outdated,
+    /// What is told under its identifier belongs to this subject now; it was said under the link of
+    /// this number, unless it was moved before: nothing changed here.
+    Elsewhere(SubjectId, u64),
+    /// It took away from its subject what was told under some identifiers, and something was.
+    Left,
+    /// It said something of links and took nothing away.
+    Linked,
     /// A row without subject that is no tick.
     Ignored,
 }
@@ -65,6 +74,7 @@ impl On {
 pub struct Fold {
     rules: Rules,
     clock: Clock,
+    links: Links,
     index: HashMap<i64, u32, FixedState>,
     subjects: Vec<(SubjectId, Subject)>,
     /// The earliest due time of every subject that has one.
@@ -101,6 +111,7 @@ impl Fold {
         Fold {
             rules: Rules { spec, triggers, on, long },
             clock: Clock::default(),
+            links: Links::default(),
             index: HashMap::default(),
             subjects: Vec::new(),
             pending: BTreeSet::new(),
@@ -116,6 +127,14 @@ impl Fold {
         let Some(id) = event.subject else {
             return if event.code == TICK { self.tick(event, due) } else { Applied::Ignored };
         };
+        let seen = self.links.see(event);
+        match &seen {
+            Seen::Outdated => return Applied::Outdated,
+            Seen::Elsewhere(subject, number) => return Applied::Elsewhere(*subject, *number),
+            // Nobody becomes a subject by a link.
+            Seen::Joined | Seen::Left(_) | Seen::LeftAll if !self.index.contains_key(&id.0) => return Applied::Linked,
+            _ => {}
+        }
         let place = self.place(id);
         let Some((_, subject)) = self.subjects.get_mut(place) else { return Applied::Ignored };
         let (due_before, bytes_before) = (subject.due, subject.bytes);
@@ -123,13 +142,28 @@ impl Fold {
             self.skipped += skip(&self.rules, subject, event.recorded_at);
             fire(&self.rules, id, subject, event.recorded_at, due.as_deref_mut());
         }
-        let applied = subject.apply(event, &self.rules);
-        if matches!(applied, Applied::Asserted | Applied::Corrected) && !self.rules.on.is_empty() {
-            fire_on(&self.rules, id, subject, event, due);
-        }
+        let applied = match &seen {
+            Seen::Row(told) => {
+                let applied = subject.apply(event, *told, &self.rules);
+                let is_news = matches!(applied, Applied::Asserted | Applied::Corrected) && told.moved.is_none();
+                if is_news && !self.rules.on.is_empty() {
+                    fire_on(&self.rules, id, subject, event, due);
+                }
+                applied
+            }
+            Seen::Left(keys) if !keys.is_empty() => {
+                subject.lose(keys, event.recorded_at, &self.rules);
+                Applied::Left
+            }
+            Seen::LeftAll => Applied::Left,
+            _ => Applied::Linked,
+        };
         self.bytes = self.bytes + subject.bytes - bytes_before;
         if subject.due != due_before {
             reschedule(&mut self.pending, id, due_before, subject.due);
+        }
+        if seen == Seen::LeftAll {
+            self.remove(id);
         }
         applied
     }
@@ -141,7 +175,7 @@ impl Fold {
 
     /// Bytes of the state, about.
     pub fn bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.links.bytes()
     }
 
     /// The sealed identifier of a subject, if the log holds one.
@@ -164,6 +198,7 @@ impl Fold {
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         self.clock.digest(&mut hasher);
+        self.links.digest(&mut hasher);
         let mut subjects: Vec<&(SubjectId, Subject)> = self.subjects.iter().collect();
         subjects.sort_unstable_by_key(|(id, _)| *id);
         for (id, subject) in subjects {
@@ -187,6 +222,17 @@ impl Fold {
         self.bytes += subject.bytes;
         self.subjects.push((id, subject));
         place
+    }
+
+    /// Forgets a subject.
+    fn remove(&mut self, id: SubjectId) {
+        let Some(place) = self.index.remove(&id.0) else { return };
+        let (_, subject) = self.subjects.swap_remove(place as usize);
+        self.bytes -= subject.bytes;
+        reschedule(&mut self.pending, id, subject.due, NEVER);
+        if let Some((last, _)) = self.subjects.get(place as usize) {
+            self.index.insert(last.0, place);
+        }
     }
 
     /// Moves the clock and lets fall due what is due by then, in order of time, then subject.

@@ -9,6 +9,10 @@
 //! The order of one event: predictions of its subject that fall due at or before its
 //! `recorded_at`, with the state as it stood; then the event; then predictions *on* it.
 //!
+//! What links between identifiers say is taken in as [`Links`](crate::events::Links) reads it: a
+//! subject that loses an identifier forgets what was told under it, and what is moved to the other
+//! comes there as rows of the log. No prediction is made *on* a moved row.
+//!
 //! Must never do I/O, read a clock, or depend on the order of a hash map.
 
 mod clock;

@@ -11,7 +11,7 @@ use super::encounter::{Edge, Encounter, NEVER};
 use super::fold::{Applied, Rules};
 use super::series::{STATIC, Sample, Series};
 use super::trigger::Trigger;
-use crate::events::{EventKey, EventRef, MEDS_BIRTH, Micros, Op, TOKEN};
+use crate::events::{EventKey, EventRef, MEDS_BIRTH, Micros, Op, TOKEN, Told};
 
 const MALE: &str = "GENDER//M";
 const FEMALE: &str = "GENDER//F";
@@ -76,8 +76,19 @@ impl Statement {
     /// Bytes it takes, about.
     fn bytes(&self) -> usize {
         let text = if let Statement::Token(token) = self { token.len() } else { 0 };
-        size_of::<(u32, Statement)>() + text
+        size_of::<Said>() + text
     }
+}
+
+/// A statement, and the fact that makes it.
+#[derive(Clone, PartialEq, Debug)]
+struct Said {
+    /// Number of the fact.
+    number: u32,
+    /// Whether it was told under the identifier that the subject has its pseudonym from. Of what
+    /// can be only once, that one's word counts before all others'.
+    own: bool,
+    what: Statement,
 }
 
 /// The state of one subject.
@@ -85,8 +96,8 @@ pub(super) struct Subject {
     facts: HashMap<Key, Fact, BuildHasherDefault<KeyHasher>>,
     /// By series of the spec; none until the first sample.
     pub(super) series: Vec<Series>,
-    /// In order of arrival, with the number of the fact.
-    statements: Vec<(u32, Statement)>,
+    /// In order of arrival.
+    statements: Vec<Said>,
     /// In order of their first fact; one that is withdrawn stays, closed.
     pub(super) encounters: Vec<Encounter>,
     pub(super) birth: Option<Micros>,
@@ -120,12 +131,16 @@ impl Subject {
         }
     }
 
-    /// The token that came last.
+    /// The token that came last, of the identifier that is in use.
     pub(super) fn token(&self) -> Option<&str> {
-        self.statements.iter().rev().find_map(|(_, statement)| match statement {
-            Statement::Token(token) => Some(&**token),
-            _ => None,
-        })
+        self.latest(|what| if let Statement::Token(token) = what { Some(&**token) } else { None })
+    }
+
+    /// What `wanted` finds in the latest statement: of those under the subject's own identifier, or
+    /// else of all.
+    fn latest<'s, T>(&'s self, wanted: impl Fn(&'s Statement) -> Option<T>) -> Option<T> {
+        let latest = |own| self.statements.iter().rev().filter(move |said| said.own == own);
+        latest(true).find_map(|said| wanted(&said.what)).or_else(|| latest(false).find_map(|said| wanted(&said.what)))
     }
 
     /// The open encounter that an event belongs to: the one it names, else the one begun last.
@@ -139,7 +154,7 @@ impl Subject {
     }
 
     /// Takes one event of the subject in.
-    pub(super) fn apply(&mut self, event: &EventRef<'_>, rules: &Rules) -> Applied {
+    pub(super) fn apply(&mut self, event: &EventRef<'_>, told: Told<'_>, rules: &Rules) -> Applied {
         let key = Key::from(event.event_key);
         let (old, new, applied) = match event.op {
             Op::Retract => match self.facts.remove(&key) {
@@ -165,15 +180,28 @@ impl Subject {
         let left = old.and_then(|old| self.forget(old, rules));
         let entered = new.and_then(|new| {
             self.next_number = self.next_number.wrapping_add(1);
-            self.remember(new, event, rules)
+            self.remember(new, event, told, rules)
         });
         // After both, so that a correction that moves nothing keeps the due times.
         for encounter in left.into_iter().chain(entered) {
             self.restate(encounter, event.recorded_at, rules);
         }
         self.source.clear();
-        self.source.push_str(event.source);
+        self.source.push_str(told.place);
         applied
+    }
+
+    /// Takes away facts that are another subject's now.
+    pub(super) fn lose(&mut self, keys: &[EventKey], recorded_at: Micros, rules: &Rules) {
+        let mut lost: Vec<Fact> = keys.iter().filter_map(|key| self.facts.remove(&Key::from(*key))).collect();
+        // Not in the order of the keys, which is a hash map's.
+        lost.sort_unstable_by_key(|fact| fact.number);
+        let mut concerned: Vec<u32> = lost.iter().filter_map(|fact| self.forget(*fact, rules)).collect();
+        concerned.sort_unstable();
+        concerned.dedup();
+        for encounter in concerned {
+            self.restate(encounter, recorded_at, rules);
+        }
     }
 
     /// The fact that an event asserts.
@@ -199,14 +227,14 @@ impl Subject {
                 series.remove(fact.number);
             }
         }
-        let place = self.statements.iter().rposition(|(number, _)| *number == fact.number)?;
-        let (_, statement) = self.statements.remove(place);
+        let place = self.statements.iter().rposition(|said| said.number == fact.number)?;
+        let statement = self.statements.remove(place).what;
         self.bytes -= statement.bytes();
         self.settle(&statement)
     }
 
     /// Adds what a fact says; gives the encounter it is about.
-    fn remember(&mut self, fact: Fact, event: &EventRef<'_>, rules: &Rules) -> Option<u32> {
+    fn remember(&mut self, fact: Fact, event: &EventRef<'_>, told: Told<'_>, rules: &Rules) -> Option<u32> {
         let time = event.time.unwrap_or(STATIC);
         let codes = rules.spec.codes().series(fact.codes);
         if fact.concept != NONE || !codes.is_empty() {
@@ -223,7 +251,8 @@ impl Subject {
         }
         let statement = self.statement(event, &rules.triggers)?;
         self.bytes += statement.bytes();
-        self.statements.push((fact.number, statement.clone()));
+        let own = told.under.is_none_or(|under| Some(under) == event.subject);
+        self.statements.push(Said { number: fact.number, own, what: statement.clone() });
         self.settle(&statement)
     }
 
@@ -265,13 +294,12 @@ impl Subject {
     /// Brings up to date what a statement that came or went is about, except for an encounter,
     /// whose index it gives.
     fn settle(&mut self, statement: &Statement) -> Option<u32> {
-        let mut latest = self.statements.iter().rev().map(|(_, statement)| statement);
         match statement {
             Statement::Birth(_) => {
-                self.birth = latest.find_map(|one| if let Statement::Birth(time) = one { Some(*time) } else { None });
+                self.birth = self.latest(|what| if let Statement::Birth(time) = what { Some(*time) } else { None });
             }
             Statement::Sex(_) => {
-                self.sex = latest.find_map(|one| if let Statement::Sex(sex) = one { Some(*sex) } else { None });
+                self.sex = self.latest(|what| if let Statement::Sex(sex) = what { Some(*sex) } else { None });
             }
             Statement::Token(_) => {}
             Statement::Edge { encounter, .. } => return Some(*encounter),
@@ -280,7 +308,7 @@ impl Subject {
     }
 
     fn restate(&mut self, index: u32, recorded_at: Micros, rules: &Rules) {
-        let edges = self.statements.iter().filter_map(|(_, statement)| match statement {
+        let edges = self.statements.iter().filter_map(|said| match &said.what {
             Statement::Edge { encounter, edge, time } if *encounter == index => Some((*time, *edge)),
             _ => None,
         });

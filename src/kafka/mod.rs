@@ -27,6 +27,6 @@ pub use produce::Feeder;
 pub use publisher::{Fill, Parcel, Publisher};
 pub use scan::{Found, Scan};
 pub use source::{Assigned, Member, Source, SourceEvent, SourceSettings};
-pub use table::{Follower, read_partitions};
+pub use table::{Follower, read_partitions, read_range};
 pub use topics::{Wanted, ensure, longest_message, partitions, raw_partitions, wanted};
 pub use transaction::{Outbox, Transactions};

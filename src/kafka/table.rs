@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{KafkaError, client};
@@ -24,10 +24,24 @@ pub fn read_partitions(
     deadline: Duration,
     mut each: impl FnMut(i32, &[u8], Option<&[u8]>),
 ) -> Result<(), KafkaError> {
+    let consumer = open(kafka)?;
+    assign(&consumer, topic, partitions.iter().map(|number| (*number, Offset::Beginning)))?;
+    to_end(&consumer, topic, partitions.iter().copied(), deadline, |record| {
+        each(record.partition(), record.key().unwrap_or(&[]), record.payload());
+    })
+}
+
+/// Hands over what lies between the place of an assigned consumer and the present end.
+fn to_end(
+    consumer: &BaseConsumer<Quiet>,
+    topic: &str,
+    partitions: impl Iterator<Item = i32>,
+    deadline: Duration,
+    mut each: impl FnMut(&BorrowedMessage<'_>),
+) -> Result<(), KafkaError> {
     let started = Instant::now();
-    let consumer = assign(kafka, topic, partitions.iter().copied())?;
     let mut ends = HashMap::new();
-    for &number in partitions {
+    for number in partitions {
         let (low, end) = consumer
             .fetch_watermarks(topic, number, deadline)
             .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
@@ -40,7 +54,7 @@ pub fn read_partitions(
     while !ends.is_empty() {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) => {
-                each(record.partition(), record.key().unwrap_or(&[]), record.payload());
+                each(&record);
                 if ends.get(&record.partition()).is_some_and(|end| record.offset() + 1 >= *end) {
                     ends.remove(&record.partition());
                 }
@@ -58,9 +72,54 @@ pub fn read_partitions(
     Ok(())
 }
 
+/// Reads what is committed in one partition of a topic from the offset `from` (or else from its
+/// beginning) up to and with the offset `last`, which must be there; `each` is given the offset and value of every record.
+///
+/// # Errors
+/// [`KafkaError::Lost`] if the log no longer holds `from`; if no broker answers, or `last` is not
+/// reached within `deadline`.
+pub fn read_range(
+    kafka: &Kafka,
+    topic: &str,
+    partition: i32,
+    (from, last): (Option<i64>, i64),
+    deadline: Duration,
+    mut each: impl FnMut(i64, &[u8]),
+) -> Result<(), KafkaError> {
+    let started = Instant::now();
+    let consumer = open(kafka)?;
+    let (low, high) = consumer
+        .fetch_watermarks(topic, partition, deadline)
+        .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+    let from = from.unwrap_or(low);
+    if from < low {
+        return Err(KafkaError::Lost { topic: topic.to_owned(), partition, needed: from, low, high });
+    }
+    assign(&consumer, topic, [(partition, Offset::Offset(from))].into_iter())?;
+    while from <= last {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(record)) if record.offset() <= last => {
+                each(record.offset(), record.payload().unwrap_or_default());
+                if record.offset() == last {
+                    break;
+                }
+            }
+            Some(Ok(_)) => break,
+            Some(Err(Cause::PartitionEOF(_))) | None => {}
+            Some(Err(cause)) => tracing::warn!(%cause, "reading a part of a topic, retrying"),
+        }
+        if started.elapsed() > deadline {
+            return Err(KafkaError::Deadline { what: "reading a part of a topic", deadline });
+        }
+    }
+    Ok(())
+}
+
 /// Follows a topic from its beginning.
 pub struct Follower {
     consumer: BaseConsumer<Quiet>,
+    topic: String,
+    partitions: u32,
 }
 
 impl std::fmt::Debug for Follower {
@@ -75,7 +134,21 @@ impl Follower {
     /// # Errors
     /// If the client cannot be made.
     pub fn open(kafka: &Kafka, topic: &str, partitions: u32) -> Result<Self, KafkaError> {
-        Ok(Follower { consumer: assign(kafka, topic, 0..partitions as i32)? })
+        let consumer = open(kafka)?;
+        assign(&consumer, topic, (0..partitions as i32).map(|number| (number, Offset::Beginning)))?;
+        Ok(Follower { consumer, topic: topic.to_owned(), partitions })
+    }
+
+    /// The values up to the present end of the topic, waiting for them. To be called first.
+    ///
+    /// # Errors
+    /// If no broker answers, or the end is not reached within `deadline`.
+    pub fn catch_up(&self, deadline: Duration) -> Result<Vec<Vec<u8>>, KafkaError> {
+        let mut values = Vec::new();
+        to_end(&self.consumer, &self.topic, 0..self.partitions as i32, deadline, |record| {
+            values.extend(record.payload().map(<[u8]>::to_vec));
+        })?;
+        Ok(values)
     }
 
     /// The values that have arrived since, without waiting.
@@ -108,17 +181,22 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
+fn open(kafka: &Kafka) -> Result<BaseConsumer<Quiet>, KafkaError> {
+    client::reader(kafka, "table").create_with_context(Quiet).map_err(made)
+}
+
 fn assign(
-    kafka: &Kafka,
+    consumer: &BaseConsumer<Quiet>,
     topic: &str,
-    partitions: impl Iterator<Item = i32>,
-) -> Result<BaseConsumer<Quiet>, KafkaError> {
-    let made = |cause| KafkaError::Client { client: "table", cause };
-    let consumer: BaseConsumer<Quiet> = client::reader(kafka, "table").create_with_context(Quiet).map_err(made)?;
+    places: impl Iterator<Item = (i32, Offset)>,
+) -> Result<(), KafkaError> {
     let mut list = TopicPartitionList::new();
-    for number in partitions {
-        list.add_partition_offset(topic, number, Offset::Beginning).map_err(made)?;
+    for (number, offset) in places {
+        list.add_partition_offset(topic, number, offset).map_err(made)?;
     }
-    consumer.assign(&list).map_err(made)?;
-    Ok(consumer)
+    consumer.assign(&list).map_err(made)
+}
+
+fn made(cause: Cause) -> KafkaError {
+    KafkaError::Client { client: "table", cause }
 }

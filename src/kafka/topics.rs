@@ -41,6 +41,9 @@ pub fn wanted(settings: &Settings) -> Vec<Wanted> {
         topic(&topics.dead_letter, n, false, false),
         topic(&topics.redriven, 1, true, true),
         topic(&topics.feedback, n, false, false),
+        // One order for all links of the site, and so one partition.
+        topic(&topics.links, 1, false, true),
+        topic(&topics.identity, 1, true, true),
     ]);
     all
 }

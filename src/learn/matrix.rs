@@ -66,7 +66,7 @@ impl Rows {
 /// Rows that could not be used.
 #[derive(Copy, Clone, PartialEq, Eq, Default, Debug, Serialize)]
 pub struct LeftOut {
-    /// The ACES task gives no label at the prediction's time.
+    /// The ACES task gives no label at the prediction's time, or its subject is another's now.
     pub unlabelled: u64,
     /// It gives two that differ.
     pub contradictory: u64,
@@ -206,6 +206,10 @@ fn label(facts: &Facts, config: &aces::Config, made: &[(SubjectId, Micros)], val
     let mut evaluator = Evaluator::new(config);
     let mut labels: HashMap<(SubjectId, Micros), Option<bool>> = HashMap::new();
     for (subject, times) in times {
+        if !facts.has(subject) {
+            // It was merged into another, which has its facts now: what became of it is not told here.
+            continue;
+        }
         let mut events = facts.of(subject);
         // The predictions themselves, so that an ACES task can start there.
         events.extend(times.iter().map(|time| aces::Event {

@@ -118,7 +118,7 @@ async fn rewritten(
     let mut writer = Writer::new(delta, table)?;
     let mut rows = 0;
     for group in grouped(run) {
-        let mut stream = scan.in_order(group).await?;
+        let mut stream = scan.in_order(group, None).await?;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             rows += batch.num_rows() as u64;

@@ -13,12 +13,13 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, col};
+use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, col, lit};
 use deltalake::DeltaTable;
 use futures::StreamExt as _;
 
 use super::table::{DataFile, data_files};
 use super::{Library, LibraryError, Table, convert};
+use crate::events::SubjectId;
 
 /// Rows up to which small files are read, and sorted, together.
 const SORT_ROWS: u64 = 128 * 1024;
@@ -39,6 +40,8 @@ pub(super) struct Group {
 pub struct History {
     scan: Option<Scan>,
     partition: u32,
+    /// Only rows of these subjects; `None`: all rows.
+    subjects: Option<Vec<SubjectId>>,
     groups: VecDeque<Group>,
     current: Option<SendableRecordBatchStream>,
     last: Option<(i64, i32)>,
@@ -57,7 +60,20 @@ impl Library {
     /// # Errors
     /// If the table cannot be read.
     pub async fn history(&self, partition: u32) -> Result<History, LibraryError> {
-        let mut history = History { scan: None, partition, groups: VecDeque::new(), current: None, last: None };
+        self.history_where(partition, None).await
+    }
+
+    /// The rows of some subjects in the [`history`](Library::history) of a partition.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub async fn history_of(&self, partition: u32, subjects: Vec<SubjectId>) -> Result<History, LibraryError> {
+        self.history_where(partition, Some(subjects)).await
+    }
+
+    async fn history_where(&self, partition: u32, subjects: Option<Vec<SubjectId>>) -> Result<History, LibraryError> {
+        let mut history =
+            History { scan: None, partition, subjects, groups: VecDeque::new(), current: None, last: None };
         if let Some(delta) = self.open_table(Table::Events).await? {
             let mut files = data_files(&delta, Table::Events)?;
             files.retain(|file| file.partition == Some(i64::from(partition)));
@@ -89,7 +105,7 @@ impl History {
                 self.current = None;
             }
             let Some(group) = self.groups.pop_front() else { return Ok(None) };
-            self.current = Some(scan.in_order(group).await?);
+            self.current = Some(scan.in_order(group, self.subjects.as_deref()).await?);
         }
     }
 }
@@ -166,10 +182,19 @@ impl Scan {
         Ok(self.context.read_table(provider)?.select_columns(columns)?)
     }
 
-    /// All columns of a group of files, by (`position`, `row`).
-    pub(super) async fn in_order(&self, group: Group) -> Result<SendableRecordBatchStream, LibraryError> {
+    /// All columns of a group of files, by (`position`, `row`); of the rows only those of some
+    /// subjects, if there are any given.
+    pub(super) async fn in_order(
+        &self,
+        group: Group,
+        subjects: Option<&[SubjectId]>,
+    ) -> Result<SendableRecordBatchStream, LibraryError> {
         let columns: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let rows = self.rows(&group.paths, &columns).await?;
+        let mut rows = self.rows(&group.paths, &columns).await?;
+        if let Some(subjects) = subjects {
+            let wanted = subjects.iter().map(|subject| lit(subject.0)).collect();
+            rows = rows.filter(col("subject_id").in_list(wanted, false))?;
+        }
         // What the library writes is in order, but another tool may have rewritten a file.
         if group.paths.len() == 1 && self.is_in_order(&group.paths).await? {
             return Ok(rows.execute_stream().await?);

@@ -110,7 +110,11 @@ pub fn positions(batch: &RecordBatch) -> Result<&[i64], LibraryError> {
     Ok(addresses(batch)?.0)
 }
 
-fn addresses(batch: &RecordBatch) -> Result<(&[i64], &[i32]), LibraryError> {
+/// The position and, within the message, the row of each row of a batch of [`Table::Events`].
+///
+/// # Errors
+/// If the batch has none.
+pub fn addresses(batch: &RecordBatch) -> Result<(&[i64], &[i32]), LibraryError> {
     let column = |name: &'static str| {
         batch.column_by_name(name).ok_or_else(|| LibraryError::Column { table: Table::Events, column: name.to_owned() })
     };

@@ -28,7 +28,7 @@ pub use compact::Compacted;
 pub use convert::with_position;
 pub use error::LibraryError;
 pub use history::History;
-pub use known::{fingerprint, positions};
+pub use known::{addresses, fingerprint, positions};
 pub use meds::{Exported, MedsReader, export_meds, read_meds};
 pub use records::{alerts_batch, predictions_batch};
 pub use table::{Library, Table};

@@ -479,3 +479,32 @@ async fn a_library_of_the_first_version_gets_its_new_column() {
     assert_eq!((20..40).map(|i| view.row(i)).collect::<Vec<_>>(), new);
     assert!(new.iter().any(|event| event.implausible));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_history_of_some_subjects_is_the_history_without_the_others() {
+    let (_folder, url) = temporary();
+    let library = Library::open(&url).await.unwrap();
+    for position in 0..40 {
+        let events: Vec<_> = (0..3).map(|n| event(position % 5, position * 100 + n)).collect();
+        let rows = with_position(&batch(&events), 0, position).unwrap();
+        library.append(Table::Events, vec![rows], &[(0, position)].into()).await.unwrap();
+        if position == 25 {
+            library.compact(Table::Events).await.unwrap();
+        }
+    }
+    let mut some = library.history_of(0, vec![SubjectId(4), SubjectId(1)]).await.unwrap();
+    let mut found = Vec::new();
+    while let Some(batch) = some.next().await.unwrap() {
+        let (positions, rows) = super::addresses(&batch).unwrap();
+        let view = EventsView::new(&batch).unwrap();
+        for i in 0..view.len() {
+            found.push((view.row(i).subject.unwrap().0, positions[i], rows[i]));
+        }
+    }
+    let expected: Vec<_> = (0..40)
+        .filter(|position| [1, 4].contains(&(position % 5)))
+        .flat_map(|position| (0..3).map(move |row| (position % 5, position, row)))
+        .collect();
+    assert_eq!(found, expected);
+    assert!(library.history_of(0, vec![SubjectId(9)]).await.unwrap().next().await.unwrap().is_none());
+}

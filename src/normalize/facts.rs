@@ -17,7 +17,7 @@ use super::identities::{EncounterId, Identity};
 use super::reading::Reading;
 use super::systems;
 use crate::decode::{Fact, Value};
-use crate::events::{EventKey, Micros, Op, Pseudonyms, SubjectId, TOKEN};
+use crate::events::{EventKey, Micros, Op, Pseudonyms, SubjectId, TOKEN, Told};
 
 /// Names of the columns of `facts`.
 pub(super) mod name {
@@ -64,6 +64,8 @@ pub(super) struct Source<'a> {
     pub(super) offset: i64,
     /// Index of the fact within the record.
     pub(super) index: usize,
+    /// Pseudonym of the identifier it was told under, where that is not the subject's own.
+    pub(super) under: Option<SubjectId>,
 }
 
 /// Builds the columns of one batch.
@@ -215,11 +217,12 @@ pub(super) fn unit<'f>(fact: &'f Fact<'_>) -> Option<&'f str> {
     fact.unit.as_deref().filter(|unit| !unit.trim_ascii().is_empty())
 }
 
-/// Key of a fact: from the source's own identifier, or from the fields where it has none. Neither
+/// Key of a fact told under the identifier `own`, which stays the same whatever subject that
+/// leads to: from the source's own identifier, or from the fields where it has none. Neither
 /// says whether the fact holds, so that a retraction has the key of what it retracts.
-pub(super) fn event_key(pseudonyms: &Pseudonyms, subject: SubjectId, fact: &Fact<'_>) -> EventKey {
+pub(super) fn event_key(pseudonyms: &Pseudonyms, own: SubjectId, fact: &Fact<'_>) -> EventKey {
     if let Some(id) = &fact.id {
-        return pseudonyms.event_key(subject, &[b"id", id.as_bytes()]);
+        return pseudonyms.event_key(own, &[b"id", id.as_bytes()]);
     }
     let number;
     let (kind, value): (u8, &[u8]) = match &fact.value {
@@ -241,7 +244,7 @@ pub(super) fn event_key(pseudonyms: &Pseudonyms, subject: SubjectId, fact: &Fact
         u8::from(text(&fact.unit)),
     ];
     pseudonyms.event_key(
-        subject,
+        own,
         &[
             b"fields",
             &present,
@@ -269,7 +272,12 @@ fn write_source(column: &mut StringBuilder, source: Source<'_>) {
     }
     let _ = column.write_str(decimal(source.offset.unsigned_abs(), &mut buffer));
     let _ = column.write_str("#");
-    column.append_value(decimal(source.index as u64, &mut buffer));
+    let index = decimal(source.index as u64, &mut buffer);
+    match source.under {
+        None => column.append_value(index),
+        // Few patients have several identifiers, and these rows may cost more.
+        under => column.append_value(Told { place: index, under, moved: None }.to_string()),
+    }
 }
 
 fn decimal(mut number: u64, buffer: &mut [u8; 20]) -> &str {
@@ -311,9 +319,9 @@ mod tests {
     }
 
     fn rows(facts: &[Fact<'_>]) -> RecordBatch {
-        let identity = Identity { subject: SubjectId(1), encounter: None, new: false };
+        let identity = Identity { own: SubjectId(1), subject: SubjectId(1), encounter: None, new: false };
         let mut rows = FactRows::with_capacity(1);
-        let source = Source { prefix: "raw-0-", offset: 7, index: 0 };
+        let source = Source { prefix: "raw-0-", offset: 7, index: 0, under: None };
         rows.token(identity.subject, "sealed", EventKey([1; 16]), 3, source).unwrap();
         for fact in facts {
             rows.fact(fact, &identity, EventKey([0; 16]), 9, source, None).unwrap();
@@ -346,8 +354,10 @@ mod tests {
     fn a_source_is_written_as_format_would() {
         for (offset, index) in [(0, 0), (9, 10), (i64::MAX, usize::MAX), (i64::MIN, 1), (-1, 99)] {
             let mut column = StringBuilder::new();
-            write_source(&mut column, Source { prefix: "raw.flat-3-", offset, index });
-            assert_eq!(column.finish().value(0), format!("raw.flat-3-{offset}#{index}"));
+            for (under, written) in [(None, ""), (Some(SubjectId(-7)), "@-7")] {
+                write_source(&mut column, Source { prefix: "raw.flat-3-", offset, index, under });
+                assert_eq!(column.finish().value(0), format!("raw.flat-3-{offset}#{index}{written}"));
+            }
         }
     }
 

@@ -10,6 +10,7 @@ use std::fmt;
 
 use foldhash::quality::RandomState;
 
+use super::forest::Forest;
 use crate::events::{Pseudonyms, SubjectId};
 
 /// Patients that one generation of the memory holds; there are two.
@@ -24,6 +25,9 @@ pub(super) type EncounterId = [u8; 16];
 /// Pseudonyms of whose fact it is.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub(super) struct Identity {
+    /// The identifier itself. Keys and encounters are made from it, so that they stay what they
+    /// are when the identifier comes to lead to another subject.
+    pub(super) own: SubjectId,
     /// The patient.
     pub(super) subject: SubjectId,
     /// The encounter, if the fact names one.
@@ -35,7 +39,7 @@ pub(super) struct Identity {
 type Known = HashMap<Box<[u8]>, Patient, RandomState>;
 
 struct Patient {
-    subject: SubjectId,
+    own: SubjectId,
     /// The encounter that came last; most patients have one at a time.
     encounter: Option<(Box<str>, EncounterId)>,
 }
@@ -43,6 +47,7 @@ struct Patient {
 /// The memory.
 pub(super) struct Identities {
     pseudonyms: Pseudonyms,
+    forest: Forest,
     recent: Known,
     older: Known,
     key: Vec<u8>,
@@ -57,7 +62,13 @@ impl fmt::Debug for Identities {
 impl Identities {
     /// An empty memory.
     pub(super) fn new(pseudonyms: Pseudonyms) -> Self {
-        Identities { pseudonyms, recent: Known::default(), older: Known::default(), key: Vec::new() }
+        Identities {
+            pseudonyms,
+            forest: Forest::default(),
+            recent: Known::default(),
+            older: Known::default(),
+            key: Vec::new(),
+        }
     }
 
     /// The key behind the pseudonyms.
@@ -65,12 +76,35 @@ impl Identities {
         &self.pseudonyms
     }
 
+    /// Who is who.
+    pub(super) fn forest(&self) -> &Forest {
+        &self.forest
+    }
+
+    /// Who is who, to be told more.
+    pub(super) fn forest_mut(&mut self) -> &mut Forest {
+        &mut self.forest
+    }
+
     /// Pseudonyms of a patient and an encounter.
     pub(super) fn of(&mut self, assigner: &str, patient: &str, encounter: Option<&str>) -> Identity {
+        let mut identity = self.own(assigner, patient, encounter);
+        identity.subject = self.forest.subject(identity.own);
+        identity
+    }
+
+    /// Pseudonym of an identifier of which nothing but a link is told.
+    pub(super) fn linked(&mut self, assigner: &str, patient: &str) -> SubjectId {
+        write_key(&mut self.key, assigner, patient);
+        let known = self.recent.get(&*self.key).or_else(|| self.older.get(&*self.key));
+        known.map_or_else(|| self.pseudonyms.subject(assigner, patient), |known| known.own)
+    }
+
+    fn own(&mut self, assigner: &str, patient: &str, encounter: Option<&str>) -> Identity {
         if assigner.len() + patient.len() > LONGEST {
-            let subject = self.pseudonyms.subject(assigner, patient);
-            let encounter = encounter.map(|id| encounter_of(&self.pseudonyms, subject, id));
-            return Identity { subject, encounter, new: true };
+            let own = self.pseudonyms.subject(assigner, patient);
+            let encounter = encounter.map(|id| encounter_of(&self.pseudonyms, own, id));
+            return Identity { own, subject: own, encounter, new: true };
         }
         write_key(&mut self.key, assigner, patient);
         if let Some(known) = self.recent.get_mut(&*self.key) {
@@ -78,7 +112,7 @@ impl Identities {
         }
         let (mut patient, new) = match self.older.remove(&*self.key) {
             Some(known) => (known, false),
-            None => (Patient { subject: self.pseudonyms.subject(assigner, patient), encounter: None }, true),
+            None => (Patient { own: self.pseudonyms.subject(assigner, patient), encounter: None }, true),
         };
         let identity = patient.identity(&self.pseudonyms, encounter, new);
         if self.recent.len() >= PATIENTS {
@@ -98,18 +132,18 @@ impl Identities {
 
 impl Patient {
     fn identity(&mut self, pseudonyms: &Pseudonyms, encounter: Option<&str>, new: bool) -> Identity {
-        let subject = self.subject;
+        let own = self.own;
         let encounter = encounter.map(|id| match &self.encounter {
             Some((last, pseudonym)) if **last == *id => *pseudonym,
             _ => {
-                let pseudonym = encounter_of(pseudonyms, subject, id);
+                let pseudonym = encounter_of(pseudonyms, own, id);
                 if id.len() <= LONGEST {
                     self.encounter = Some((id.into(), pseudonym));
                 }
                 pseudonym
             }
         });
-        Identity { subject, encounter, new }
+        Identity { own, subject: own, encounter, new }
     }
 }
 

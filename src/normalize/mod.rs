@@ -16,6 +16,7 @@ mod assemble;
 mod codes;
 mod concepts;
 mod facts;
+mod forest;
 mod identities;
 mod leaf;
 mod plan;
@@ -31,6 +32,7 @@ use std::fmt;
 use arrow::array::RecordBatch;
 
 pub use concepts::Concepts;
+pub use forest::{Change, Decision, Entry, Forest, MOST, Move, Statement, kind_word};
 pub use run::Normalizer;
 pub use spellings::Spellings;
 
@@ -73,6 +75,7 @@ pub struct Normalized {
     pub events: RecordBatch,
     /// What became of each record, in their order.
     pub outcomes: Vec<Outcome>,
+    /// What the records say of who is who, as far as it is not known yet; each once.
     /// FHIR resources by type and HL7 v2 segments by name that were passed over, as [`crate::decode::Notes`] counts them.
     pub unread: BTreeMap<&'static str, u64>,
     /// What was read although it is irregular, as [`crate::decode::Notes`] counts it.

@@ -11,6 +11,7 @@ use super::assemble::{self, Ending};
 use super::codes::Codes;
 use super::concepts::{Concepts, ORDINAL};
 use super::facts::{self, FactRows, Source, name};
+use super::forest::{Decision, Forest, Statement};
 use super::identities::{Identities, Identity};
 use super::plan::{Plan, PlanError, Ruled};
 use super::reading::{self, Reading};
@@ -18,12 +19,12 @@ use super::spellings::Spellings;
 use super::units::Units;
 use super::{Drop, NormalizeError, Normalized, Outcome, Record, Watermark, systems};
 use crate::decode::csv::Table;
-use crate::decode::{self, Fact, Notes, Reason, Reject, Value};
-use crate::events::{EventsBuilder, Micros, PREDICTION, Pseudonyms, SubjectId, TICK, TOKEN};
+use crate::decode::{self, Fact, Identifier, Link, Notes, Reason, Reject, Value};
+use crate::events::{EventsBuilder, JOIN, LEAVE, Micros, PREDICTION, Pseudonyms, SubjectId, TICK, TOKEN};
 use crate::settings::{Format, Problem};
 
 /// Codes that only auscult itself writes.
-const RESERVED: [&str; 3] = [TICK, TOKEN, PREDICTION];
+const RESERVED: [&str; 5] = [TICK, TOKEN, PREDICTION, LEAVE, JOIN];
 
 /// Makes events of records, batch by batch. It remembers whose tokens it has given, so after
 /// a batch that was not committed it is to be made anew.
@@ -50,6 +51,8 @@ struct Decoded<'a> {
     facts: Vec<Fact<'a>>,
     /// Facts of each record, none for one that is dead or empty.
     ranges: Vec<Range<usize>>,
+    /// Links, each with its record.
+    links: Vec<(usize, Link<'a>)>,
     unread: BTreeMap<&'static str, u64>,
     lenient: BTreeMap<&'static str, u64>,
 }
@@ -143,6 +146,7 @@ impl Normalizer {
             }
             (assembled.events, assembled.counts)
         };
+        let statements = self.statements(records, &decoded.links);
         let outcomes = endings.into_iter().map(|ending| match ending {
             Some(Ending::Accepted(events)) => Outcome::Accepted { events },
             Some(Ending::Dead(reject)) => Outcome::Dead(reject),
@@ -152,6 +156,7 @@ impl Normalizer {
         Ok(Normalized {
             events,
             outcomes: outcomes.collect(),
+            statements,
             unread: decoded.unread,
             lenient: decoded.lenient,
             implausible: counts.implausible,
@@ -160,11 +165,38 @@ impl Normalizer {
         })
     }
 
+    /// Who is who, as far as this Normalizer has been told. It is never told by the records
+    /// themselves: what they state has to come back as an entry first.
+    pub fn forest(&mut self) -> &mut Forest {
+        self.identities.forest_mut()
+    }
+
+    /// What is said of who is who and not known yet.
+    fn statements(&mut self, records: &[Record<'_>], links: &[(usize, Link<'_>)]) -> Vec<Statement> {
+        let mut statements = Vec::new();
+        let mut said = HashSet::new();
+        for (record, link) in links {
+            let Some(record) = records.get(*record) else { continue };
+            let mut own = |one: &Identifier<'_>| {
+                self.identities.linked(one.assigner.as_deref().unwrap_or(record.assigner), &one.patient)
+            };
+            let (kept, other) = (own(&link.kept), own(&link.other));
+            let at = link.recorded.or(record.timestamp).unwrap_or(0);
+            let statement = Statement { kind: link.kind, kept, other, at };
+            let says_more = !matches!(self.identities.forest().decide(&statement), Decision::Known);
+            if says_more && said.insert(statement) {
+                statements.push(statement);
+            }
+        }
+        statements
+    }
+
     /// The facts, and how each record ended, as far as that is known.
     fn decode<'a>(&self, records: &[Record<'a>], table: Option<&'a Table>) -> (Decoded<'a>, Vec<Option<Ending>>) {
         let mut decoded = Decoded {
             facts: Vec::with_capacity(records.len()),
             ranges: Vec::with_capacity(records.len()),
+            links: Vec::new(),
             unread: BTreeMap::new(),
             lenient: BTreeMap::new(),
         };
@@ -191,7 +223,9 @@ impl Normalizer {
                     for (kind, count) in notes.lenient {
                         *decoded.lenient.entry(kind).or_default() += u64::from(count);
                     }
-                    None
+                    let says_who = !notes.links.is_empty() && decoded.facts.len() == start;
+                    decoded.links.extend(notes.links.into_iter().map(|link| (endings.len(), link)));
+                    says_who.then_some(Ending::Accepted(0))
                 }
                 Err(reject) => {
                     decoded.facts.truncate(start);
@@ -220,7 +254,7 @@ impl Normalizer {
             for fact in &decoded.facts[range.clone()] {
                 let assigner = fact.assigner.as_deref().unwrap_or(record.assigner);
                 let identity = self.identities.of(assigner, &fact.patient, fact.encounter.as_deref());
-                if identity.new && given.insert(identity.subject) {
+                if identity.new && given.insert(identity.own) {
                     let token = Token { subject: identity.subject, assigner, patient: &fact.patient };
                     tokens.push((token, i, identities.len()));
                 }
@@ -235,17 +269,18 @@ impl Normalizer {
             prefix: &places[place_of[record]].prefix,
             offset: records[record].offset,
             index: fact - decoded.ranges[record].start,
+            under: Some(identities[fact].own).filter(|own| *own != identities[fact].subject),
         };
         for (token, record, fact) in &tokens {
             let sealed = pseudonyms.seal(token.assigner, token.patient)?;
-            let key = pseudonyms.event_key(token.subject, &[b"token", sealed.as_bytes()]);
+            let key = pseudonyms.event_key(identities[*fact].own, &[b"token", sealed.as_bytes()]);
             let recorded = recorded_at(&decoded.facts[*fact], &records[*record]);
             rows.token(token.subject, &sealed, key, recorded, source(*record, *fact))?;
         }
         for (i, (record, range)) in records.iter().zip(&decoded.ranges).enumerate() {
             for at in range.clone() {
                 let (fact, identity) = (&decoded.facts[at], &identities[at]);
-                let key = facts::event_key(pseudonyms, identity.subject, fact);
+                let key = facts::event_key(pseudonyms, identity.own, fact);
                 let meant = match &fact.value {
                     Value::Text(text) => self.meant(fact, text),
                     _ => None,

@@ -602,3 +602,53 @@ fn a_large_batch_of_the_worked_example() {
     assert_eq!(heart.code, "PHYSIONET2012//HR");
     assert_eq!(heart.recorded_at % SECOND, 0);
 }
+
+/// A flat record that says who is who.
+fn link(kind: &str, kept: &str, other: &str, at: i64) -> String {
+    let time = format!("1970-01-03T{at:02}:00:00Z");
+    serde_json::json!({"patient": kept, "code": format!("PATIENT//{kind}"), "value": other, "time": time}).to_string()
+}
+
+#[test]
+fn an_identifier_leads_to_another_subject_and_keeps_its_keys() {
+    let mut normalizer = site(HOSPITAL);
+    let (key, named) = (key(), pulse(r#"{"patient":"old|1","id":"x","encounter":"e"}"#));
+    let (own, kept) = (key.subject("old", "1"), key.subject("mrn", "p"));
+    let before = run(&mut normalizer, &[&named, &link("MERGE", "p", "old|1", 1), &link("MERGE", "p", "old|1", 1)]);
+    assert_eq!(before.outcomes[1..], [Outcome::Accepted { events: 0 }, Outcome::Accepted { events: 0 }]);
+    assert_eq!(before.statements.len(), 1, "said twice, told once");
+    let statement = before.statements[0];
+    assert_eq!((statement.kept, statement.other, statement.at), (kept, own, 49 * HOUR));
+    assert_eq!(rows(&run(&mut normalizer, &[&named]))[0].subject, Some(own), "not before it is decided");
+
+    let Decision::Change(change) = normalizer.forest().decide(&statement) else { panic!("a merge changes something") };
+    normalizer.forest().apply(change.entry);
+    let after = run(&mut normalizer, &[&named, &pulse("{}"), &link("MERGE", "p", "old|1", 1)]);
+    assert!(after.statements.is_empty(), "known");
+    let (was, is) = (rows(&before), rows(&after));
+    assert_eq!((is[0].subject, is[1].subject), (Some(kept), Some(kept)));
+    assert_eq!((is[0].event_key, is[0].encounter_id), (was[0].event_key, was[0].encounter_id));
+    assert_eq!(is[0].source, format!("raw-3-0#0@{}", own.0));
+    assert_eq!(is[1].source, "raw-3-1#0");
+
+    // A token too, of an identifier that is heard of first after the link.
+    let mut late = site(HOSPITAL);
+    late.forest().apply(change.entry);
+    let late = run(&mut late, &[&named]);
+    let view = EventsView::new(&late.events).unwrap();
+    assert_eq!((view.row(0).code, view.row(0).subject), (TOKEN, Some(kept)));
+    assert_eq!(key.open(view.row(0).text_value.unwrap()).unwrap(), ("old".to_owned(), "1".to_owned()));
+    assert!(view.row(0).source.ends_with(&format!("@{}", own.0)));
+}
+
+#[test]
+fn thousands_of_links_are_each_told_once_and_codes_of_links_cannot_be_forged() {
+    let mut normalizer = site(HOSPITAL);
+    let all: Vec<String> = (0..5000).map(|i| link("MERGE", "p", &format!("old|{i}"), 1)).collect();
+    assert_eq!(run(&mut normalizer, &all).statements.len(), 5000);
+    assert_eq!(run(&mut normalizer, &[link("SAME", "p", "p", 1), link("UNMERGE", "p", "p", 1)]).statements, []);
+    for code in ["SUBJECT//JOIN", "SUBJECT//LEAVE"] {
+        let forged = pulse(&serde_json::json!({"system": null, "code": code, "value": "1 1 1"}).to_string());
+        assert_eq!(dead(&run(&mut normalizer, &[forged]).outcomes[0]), Reason::Field);
+    }
+}

@@ -1,4 +1,4 @@
-//! The five roles, one file each: the only rooms where stages meet.
+//! The five roles, one file each, and what runs beside them: the only rooms where stages meet.
 //!
 //! A role fixes one order of things: consume, transform, produce, commit. It promises to
 //! leave nothing behind that is half done: after any error it starts again from what is
@@ -9,6 +9,8 @@ mod champions;
 mod error;
 mod lag;
 mod letter;
+mod link;
+mod moves;
 mod normalize;
 mod recover;
 mod route;

@@ -11,6 +11,7 @@ use arrow::array::RecordBatch;
 
 use super::lag::Lag;
 use super::letter;
+use super::link::IdentityTable;
 use super::route::{by_owner, encode_bounded, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
@@ -26,6 +27,7 @@ use crate::telemetry::{Beat, Metrics};
 /// Indices into the topics of the role's producer.
 const EVENTS: usize = 0;
 const DEAD_LETTER: usize = 1;
+const LINKS: usize = 2;
 
 /// Runs the role until the process stops.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
@@ -72,6 +74,7 @@ struct Normalize<'c> {
     normalizer: Normalizer,
     // Before the source: what is under way is committed while the member is still in its group.
     publisher: Publisher,
+    identity: IdentityTable,
     source: Source,
     ticks: Ticks,
     lag: Lag,
@@ -90,13 +93,16 @@ impl<'c> Normalize<'c> {
             topics: settings.topics.raw.iter().map(|raw| raw.topic.clone()).collect(),
         })?;
         let first = |problems: Vec<_>| problems.into_iter().next().map_or(KafkaError::NoGroup.into(), RoleError::Site);
-        let normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
+        let mut normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
+        let topics = &settings.topics;
         let transactions =
-            Transactions::open(settings, "normalize", &[&settings.topics.events, &settings.topics.dead_letter])?;
+            Transactions::open(settings, "normalize", &[&topics.events, &topics.dead_letter, &topics.links])?;
+        let identity = IdentityTable::open(settings, normalizer.forest())?;
         Ok(Normalize {
             context,
             normalizer,
             publisher: Publisher::start(transactions, source.member(), context.metrics.clone())?,
+            identity,
             source,
             ticks: Ticks::new(settings.time, raw_partitions(settings)?),
             lag: Lag::default(),
@@ -135,6 +141,7 @@ impl<'c> Normalize<'c> {
         if records.is_empty() {
             return Ok(());
         }
+        self.identity.follow(self.normalizer.forest());
         let timer = metrics.stage_seconds.with_label_values(&["normalize"]).start_timer();
         let normalized = self.normalizer.run(&records)?;
         timer.observe_duration();
@@ -160,6 +167,9 @@ impl<'c> Normalize<'c> {
                 let longest = self.room.of(record.bytes.len(), self.context)?;
                 letter::push(&mut outbox, DEAD_LETTER, record, reject, longest);
             }
+        }
+        for statement in &normalized.statements {
+            outbox.push(LINKS, &[], &serde_json::to_vec(statement)?);
         }
         let offsets: Vec<(Partition, NextOffset)> = read().map(|(partition, next)| (partition.clone(), next)).collect();
         let events = normalized.events.clone();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::Rng as _;
 use tokio::runtime::Handle;
 
-use super::{RoleError, Server, Site, archive, normalize, score, train};
+use super::{RoleError, Server, Site, archive, link, normalize, score, train};
 use crate::events::Pseudonyms;
 use crate::kafka;
 use crate::telemetry::{Beat, Health, Metrics, Stop};
@@ -42,10 +42,13 @@ pub enum Role {
     Train,
     /// HTTP.
     Serve,
+    /// Statements about identifiers to the identity table: runs wherever [`Role::Normalize`] does, and
+    /// cannot be asked for by itself.
+    Link,
 }
 
 impl Role {
-    /// All five.
+    /// All five that can be asked for.
     pub const ALL: [Role; 5] = [Role::Normalize, Role::Score, Role::Archive, Role::Train, Role::Serve];
 
     /// The word of `--roles`.
@@ -56,6 +59,7 @@ impl Role {
             Role::Archive => "archive",
             Role::Train => "train",
             Role::Serve => "serve",
+            Role::Link => "link",
         }
     }
 
@@ -76,7 +80,8 @@ const STEADY: Duration = Duration::from_secs(60);
 /// The first error that running again cannot mend; the other roles are stopped then.
 pub fn run(context: &Context, roles: &[Role]) -> Result<(), RoleError> {
     let mut threads: Vec<(Role, JoinHandle<Result<(), RoleError>>)> = Vec::new();
-    for &role in roles {
+    let companion = roles.contains(&Role::Normalize).then_some(Role::Link);
+    for role in roles.iter().copied().chain(companion) {
         let context = context.clone();
         let thread = std::thread::Builder::new().name(role.as_str().to_owned()).spawn(move || {
             let done = supervise(&context, role);
@@ -132,13 +137,14 @@ fn supervise(context: &Context, role: Role) -> Result<(), RoleError> {
 
 fn once(context: &Context, role: Role, beat: &Beat, is_again: bool) -> Result<(), RoleError> {
     // The process has checked the topics at its start; whatever broke a role may have taken them.
-    if is_again && matches!(role, Role::Normalize | Role::Score | Role::Archive) {
+    if is_again && matches!(role, Role::Normalize | Role::Score | Role::Archive | Role::Link) {
         context.runtime.block_on(kafka::ensure(&context.site.settings))?;
     }
     match role {
         Role::Normalize => normalize::run(context, beat),
         Role::Score => score::run(context, beat),
         Role::Archive => archive::run(context, beat),
+        Role::Link => link::run(context, beat),
         Role::Train => train::run(context, beat),
         Role::Serve => {
             let server = Server::bind(context.site.settings.listen)?;

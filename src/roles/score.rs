@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::champions::{Champion, Champions};
 use super::lag::Lag;
+use super::moves::Moves;
 use super::recover::{Part, memory_key, recover};
 use super::{Context, RoleError, wall_now};
 use crate::alerts::{
@@ -29,6 +30,7 @@ use crate::telemetry::{Beat, Metrics};
 const SCORES: usize = 0;
 const ALERTS: usize = 1;
 const ALERT_STATE: usize = 2;
+const EVENTS: usize = 3;
 
 /// Why a prediction has no risk while no model was ever promoted.
 const NO_MODEL: &str = "no model has passed its gate yet";
@@ -36,7 +38,7 @@ const NO_MODEL: &str = "no model has passed its gate yet";
 /// Runs the role until the process stops.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let library = context.runtime.block_on(Library::open(&context.site.settings.library))?;
-    let mut role = Scoring::open(context)?;
+    let mut role = Scoring::open(context, library.clone())?;
     let waits = context.metrics.source_wait_seconds.with_label_values(&["score"]);
     beat.ready(true);
     while !context.stop.is_stopped() {
@@ -75,6 +77,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
 
 struct Scoring<'c> {
     context: &'c Context,
+    library: Library,
     champions: Champions<'c>,
     // Before the source: what is under way is committed while the member is still in its group.
     publisher: Publisher,
@@ -82,6 +85,7 @@ struct Scoring<'c> {
     parts: BTreeMap<i32, Part>,
     lag: Lag,
     due: Due,
+    moves: Moves,
     scratch: Scratch,
     /// Partition and arrival (milliseconds) of each row of `due`.
     origins: Vec<Origin>,
@@ -128,7 +132,7 @@ impl Made {
 }
 
 impl<'c> Scoring<'c> {
-    fn open(context: &'c Context) -> Result<Self, RoleError> {
+    fn open(context: &'c Context, library: Library) -> Result<Self, RoleError> {
         let settings = &context.site.settings;
         let topics = &settings.topics;
         // The group takes a second or so to let a member in; the rest is opened meanwhile.
@@ -139,16 +143,18 @@ impl<'c> Scoring<'c> {
             instance: settings.instance.clone(),
             topics: vec![topics.events.clone()],
         })?;
-        let transactions =
-            Transactions::open(settings, "score", &[&topics.scores, &topics.alerts, &topics.alert_state])?;
+        let outputs = [&topics.scores, &topics.alerts, &topics.alert_state, &topics.events].map(String::as_str);
+        let transactions = Transactions::open(settings, "score", &outputs)?;
         Ok(Scoring {
             context,
+            library,
             champions: Champions::open(context)?,
             publisher: Publisher::start(transactions, source.member(), context.metrics.clone())?,
             source,
             parts: BTreeMap::new(),
             lag: Lag::default(),
             due: Due::default(),
+            moves: Moves::default(),
             scratch: Scratch::default(),
             origins: Vec::new(),
             outbox: Outbox::default(),
@@ -182,10 +188,15 @@ impl<'c> Scoring<'c> {
             let is_live = record.offset >= part.live.0;
             for row in 0..view.len() {
                 let due = is_live.then_some(&mut self.due);
-                match part.fold.apply(&view.row(row), due) {
+                let event = view.row(row);
+                match part.fold.apply(&event, due) {
                     Applied::Redelivered => self.made.applied[0] += 1,
                     Applied::Corrected => self.made.applied[1] += 1,
                     Applied::Retracted => self.made.applied[2] += 1,
+                    Applied::Elsewhere(to, number) if is_live => {
+                        self.moves.straggler(&event, to, number, (record.offset, row))?
+                    }
+                    Applied::Left if is_live => self.moves.departure(number, (record.offset, row), &event)?,
                     _ => {}
                 }
             }
@@ -200,6 +211,7 @@ impl<'c> Scoring<'c> {
         let timer = metrics.stage_seconds.with_label_values(&["score"]).start_timer();
         self.score()?;
         timer.observe_duration();
+        self.moves.write(self.context, &self.library, &mut self.outbox, EVENTS)?;
         if !next.is_empty() {
             self.publish(&next)?;
         }

@@ -87,6 +87,10 @@ pub struct Topics {
     pub redriven: String,
     /// Default `auscult.feedback`.
     pub feedback: String,
+    /// Links between identifiers that records state, default `auscult.links`.
+    pub links: String,
+    /// Compacted: to which subject an identifier leads, default `auscult.identity`.
+    pub identity: String,
     /// Partitions of a topic made at start.
     pub partitions: u32,
     /// Replicas of a topic made at start.

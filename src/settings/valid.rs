@@ -149,6 +149,8 @@ impl Reader<'_> {
         let dead_letter = self.topic("topics.dead_letter");
         let redriven = self.topic("topics.redriven");
         let feedback = self.topic("topics.feedback");
+        let links = self.topic("topics.links");
+        let identity = self.topic("topics.identity");
         let own = [
             ("topics.events", &events),
             ("topics.scores", &scores),
@@ -158,6 +160,8 @@ impl Reader<'_> {
             ("topics.dead_letter", &dead_letter),
             ("topics.redriven", &redriven),
             ("topics.feedback", &feedback),
+            ("topics.links", &links),
+            ("topics.identity", &identity),
         ];
         let mut names: BTreeSet<&str> = BTreeSet::new();
         let mut twice: Vec<String> = Vec::new();
@@ -189,6 +193,8 @@ impl Reader<'_> {
             dead_letter: dead_letter?,
             redriven: redriven?,
             feedback: feedback?,
+            links: links?,
+            identity: identity?,
             partitions: u32::try_from(partitions?).ok()?,
             replication: u32::try_from(replication?).ok()?,
             retention: retention?,

@@ -81,6 +81,8 @@ pub struct Metrics {
     pub swaps: IntCounterVec,
     /// `train_seconds{task}`
     pub train_seconds: GaugeVec,
+    /// `identity_links_total{kind,outcome}`
+    pub identity_links: IntCounterVec,
 }
 
 impl fmt::Debug for Metrics {
@@ -130,6 +132,7 @@ impl Metrics {
             model_auroc: maker.gauges("model_auroc")?,
             swaps: maker.counters("swaps_total")?,
             train_seconds: maker.gauges("train_seconds")?,
+            identity_links: maker.counters("identity_links_total")?,
             scoring: Arc::default(),
             registry: maker.registry,
         })
@@ -257,6 +260,7 @@ mod tests {
         metrics.model_auroc.with_label_values(&["t", "held_out"]).set(0.84);
         metrics.swaps.with_label_values(&["t"]).inc();
         metrics.train_seconds.with_label_values(&["t"]).set(12.0);
+        metrics.identity_links.with_label_values(&["merge", "done"]).inc();
         metrics.scores_with("t", "boosting", "1");
         metrics
     }

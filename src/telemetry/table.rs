@@ -46,7 +46,7 @@ const fn spec(name: &'static str, help: &'static str, kind: Kind, labels: &'stat
 }
 
 /// Every metric there is.
-pub static TABLE: [Spec; 32] = [
+pub static TABLE: [Spec; 33] = [
     spec(
         "raw_messages_total",
         "Raw records consumed, each ending as events, a dead letter or a drop.",
@@ -118,6 +118,12 @@ pub static TABLE: [Spec; 32] = [
     ),
     spec("swaps_total", "Models exchanged in the running process.", Kind::Counter, &["task"]),
     spec("train_seconds", "Duration of a task's last training.", Kind::Gauge, &["task"]),
+    spec(
+        "identity_links_total",
+        "Links between identifiers that records stated, by what was stated and what became of it.",
+        Kind::Counter,
+        &["kind", "outcome"],
+    ),
     spec("build_info", "1, with the version of this process.", Kind::Gauge, &["version"]),
 ];
 

@@ -3,6 +3,9 @@
 //! One function a format. Every line says what was read, how many facts and how many bytes a second.
 #![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a measurement prints and may fail")]
 
+#[path = "decode_fhir.rs"]
+mod decode_fhir;
+
 use std::time::{Duration, Instant};
 
 use auscult::decode::{Fact, Rules, decode};
@@ -13,6 +16,7 @@ const SPAN: Duration = Duration::from_secs(3);
 
 fn main() {
     hl7v2();
+    decode_fhir::fhir();
     flat();
 }
 

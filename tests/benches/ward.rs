@@ -172,7 +172,9 @@ impl Run {
         fs::write(site.join("auscult.toml"), toml).expect("auscult.toml");
         let mut env: BTreeMap<String, String> = BTreeMap::new();
         let mut set = |key: &str, value: String| env.insert(format!("AUSCULT__{key}"), value);
-        for topic in ["events", "scores", "alerts", "alert_state", "models", "dead_letter", "feedback"] {
+        for topic in
+            ["events", "scores", "alerts", "alert_state", "models", "dead_letter", "feedback", "links", "identity"]
+        {
             set(&format!("TOPICS__{}", topic.to_uppercase()), format!("{name}.{topic}"));
         }
         set("KAFKA__GROUP", name.to_owned());

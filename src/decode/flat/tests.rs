@@ -25,7 +25,7 @@ fn record(fields: &[(&str, &str)]) -> String {
 
 fn read(text: &str) -> Result<Fact<'_>, Reject> {
     let mut facts = Vec::new();
-    decode(text.as_bytes(), &mut facts)?;
+    assert!(decode(text.as_bytes(), &mut facts)?.links.is_empty());
     assert_eq!(facts.len(), 1);
     Ok(facts.remove(0))
 }
@@ -324,4 +324,49 @@ proptest! {
             prop_assert_eq!(fact.unwrap().value, Value::Text(text.clone().into()));
         }
     }
+}
+
+#[test]
+fn a_record_may_say_who_is_who_instead_of_a_fact() {
+    let text = |code: &str, more: &[(&str, &str)]| {
+        let code = format!("\"{code}\"");
+        let base = [("system", ""), ("unit", ""), ("code", code.as_str()), ("value", r#""old|17""#)];
+        record(&[&base[..], more].concat())
+    };
+    let links = |text: &str| {
+        let mut facts = Vec::new();
+        let notes = decode(text.as_bytes(), &mut facts).unwrap();
+        assert!(facts.is_empty());
+        notes
+            .links
+            .iter()
+            .map(|link| (link.kind, format!("{:?}", (&link.kept, &link.other)), link.recorded))
+            .collect::<Vec<_>>()
+    };
+    let both = |a: (Option<&'static str>, &'static str), b: (Option<&'static str>, &'static str)| {
+        let one = |(assigner, patient): (Option<&'static str>, &'static str)| Identifier {
+            assigner: assigner.map(Cow::Borrowed),
+            patient: patient.into(),
+        };
+        format!("{:?}", (&one(a), &one(b)))
+    };
+    for (code, kind) in LINKS {
+        let read = links(&text(code, &[]));
+        assert_eq!(read, [(kind, both((None, "132539"), (Some("old"), "17")), Some(NEW_YEAR + 7 * MINUTE))]);
+    }
+    let told = text("PATIENT//MERGE", &[("patient", r#""a|1""#), ("value", r#""|2""#), ("time", "null")]);
+    assert_eq!(links(&told), [(LinkKind::Merge, both((Some("a"), "1"), (None, "2")), None)]);
+    for (field, json, reason) in [
+        ("value", "17", Reason::Field),
+        ("value", "", Reason::Field),
+        ("value", r#""old|""#, Reason::Patient),
+        ("op", r#""retract""#, Reason::Field),
+    ] {
+        let text = text("PATIENT//MERGE", &[(field, json)]);
+        let reject = decode(text.as_bytes(), &mut Vec::new()).unwrap_err();
+        assert_eq!(reject.reason, reason, "{field}: {json}");
+        assert!(!reject.detail.contains("17"));
+    }
+    // Of a code system it is a code like any other.
+    assert_eq!(read(&text("PATIENT//MERGE", &[("system", r#""x""#)])).unwrap().value, Value::Text("old|17".into()));
 }

@@ -1,7 +1,8 @@
 //! Writing what the library holds now as a MEDS data set.
 //!
 //! What holds now: of every fact its last word, unless that withdrew it. No ticks, no
-//! sealed identifiers. A partition at a time, so that a subject is in one file and the
+//! sealed identifiers. A subject that was merged into another is not there: its facts are the
+//! other's. A partition at a time, so that a subject is in one file and the
 //! memory is that of the largest partition.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -18,7 +19,7 @@ use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
 use super::super::{Library, LibraryError};
-use crate::events::{EventKey, EventsView, Micros, Op, Split, SubjectId, TOKEN, column, schema, split_of};
+use crate::events::{EventKey, EventsView, Links, Micros, Op, Seen, Split, SubjectId, TOKEN, column, schema, split_of};
 
 /// Version of the standard that is written.
 const MEDS: &str = "0.4.0";
@@ -118,7 +119,8 @@ type Place = (usize, usize);
 #[derive(Default)]
 struct Holding {
     batches: Vec<RecordBatch>,
-    facts: HashMap<EventKey, Option<Place>>,
+    links: Links,
+    facts: HashMap<SubjectId, HashMap<EventKey, Place>>,
 }
 
 impl Holding {
@@ -128,12 +130,19 @@ impl Holding {
         let mut holds = false;
         for i in 0..view.len() {
             let event = view.row(i);
-            if event.subject.is_none() || event.code == TOKEN {
-                continue;
+            let Some(subject) = event.subject else { continue };
+            match self.links.see(&event) {
+                Seen::Row(_) if event.code == TOKEN => {}
+                Seen::Row(_) if event.op == Op::Assert => {
+                    holds = true;
+                    let place = (self.batches.len(), i);
+                    self.facts.entry(subject).or_default().insert(event.event_key, place);
+                }
+                Seen::Row(_) => self.withdraw(subject, &[event.event_key]),
+                Seen::Left(keys) => self.withdraw(subject, &keys),
+                Seen::LeftAll => drop(self.facts.remove(&subject)),
+                Seen::Outdated | Seen::Elsewhere(..) | Seen::Joined => {}
             }
-            holds |= event.op == Op::Assert;
-            let place = (event.op == Op::Assert).then_some((self.batches.len(), i));
-            self.facts.insert(event.event_key, place);
         }
         // A place names a batch by its number, so that only what nothing points to is left out.
         if holds {
@@ -142,14 +151,22 @@ impl Holding {
         Ok(())
     }
 
+    fn withdraw(&mut self, subject: SubjectId, keys: &[EventKey]) {
+        if let Some(facts) = self.facts.get_mut(&subject) {
+            for key in keys {
+                facts.remove(key);
+            }
+        }
+    }
+
     /// Writes the partition's files, one a split.
     fn write(self, data: &Path, partition: u32, summary: &mut Summary) -> Result<(), LibraryError> {
         let views = self.batches.iter().map(EventsView::new).collect::<Result<Vec<_>, _>>()?;
         // Null, static, sorts first; rows of one time stay in log order.
-        let mut rows: Vec<(SubjectId, Option<Micros>, Place)> = Vec::with_capacity(self.facts.len());
-        for &place in self.facts.values().flatten() {
-            let event = views[place.0].row(place.1);
-            if let Some(subject) = event.subject {
+        let mut rows: Vec<(SubjectId, Option<Micros>, Place)> = Vec::new();
+        for (&subject, facts) in &self.facts {
+            for &place in facts.values() {
+                let event = views[place.0].row(place.1);
                 if !summary.codes.contains(event.code) {
                     summary.codes.insert(event.code.to_owned());
                 }

@@ -13,7 +13,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use super::super::tests::{batch, event, temporary};
 use super::super::{Library, LibraryError, Table, with_position};
 use super::{Exported, export_meds, read_meds};
-use crate::events::{EventRef, EventsView, Op, SubjectId, TICK, TOKEN, split_of};
+use crate::events::{EventRef, EventsView, JOIN, LEAVE, Op, SubjectId, TICK, TOKEN, split_of};
 
 fn write(path: &Path, columns: Vec<(&str, ArrayRef)>) {
     let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
@@ -313,4 +313,47 @@ async fn the_mimic_demo_goes_in_and_out_whole() {
     let exported = export_meds(&library, target.path(), &mut |_| {}).await.unwrap();
     println!("exported in {:?}", started.elapsed());
     assert_eq!(exported, Exported { subjects: 100, events: 916_166 });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_holds_both_histories_under_the_subject_that_survives_a_merge() {
+    let (_folder, url) = temporary();
+    let library = Library::open(&url).await.unwrap();
+    let row = |subject, n, source| EventRef { source, ..event(subject, n) };
+    let told = |subject, code, text| EventRef { code, text_value: Some(text), ..event(subject, 99) };
+    // 4 and 7 are in different partitions; 7 is merged into 4. What 7 is told later is moved late.
+    let prior = batch(&[row(7, 1, "a"), row(7, 2, "b"), told(7, LEAVE, "4 1 7"), row(7, 3, "straggler")]);
+    let moved = |n, source| EventRef { subject: Some(SubjectId(4)), source, ..event(7, n) };
+    let kept = batch(&[
+        row(4, 1, "c"),
+        told(4, JOIN, "7 1 7"),
+        moved(1, "a@7~0.0.0"),
+        moved(2, "b@7~0.0.0"),
+        moved(3, "straggler@7~0.0.0"),
+    ]);
+    for (partition, rows) in [(0, kept.clone()), (1, prior)] {
+        let rows = with_position(&rows, partition, 0).unwrap();
+        library.append(Table::Events, vec![rows], &[(partition, 0)].into()).await.unwrap();
+    }
+    let subjects = |exported: &Path| {
+        let folder = exported.join("data").join(split_of(SubjectId(4)).as_str());
+        let rows = table(&folder.join("0.parquet"));
+        let mut sources: Vec<_> = rows["source"].as_string::<i32>().iter().flatten().map(str::to_owned).collect();
+        sources.sort();
+        sources
+    };
+    let target = tempfile::tempdir().unwrap();
+    let exported = export_meds(&library, target.path(), &mut |_| {}).await.unwrap();
+    assert_eq!(exported, Exported { subjects: 1, events: 4 });
+    assert_eq!(subjects(target.path()), ["a@7~0.0.0", "b@7~0.0.0", "c", "straggler@7~0.0.0"]);
+    // Undone: 4 has its own again, and 7 what is moved back.
+    for (partition, rows) in [
+        (0, batch(&[told(4, LEAVE, "7 2 7")])),
+        (1, batch(&[told(7, JOIN, "4 2 7"), row(7, 1, "a~0.0.0"), row(7, 2, "b~0.0.0"), row(7, 3, "straggler~0.0.0")])),
+    ] {
+        let rows = with_position(&rows, partition, 1).unwrap();
+        library.append(Table::Events, vec![rows], &[(partition, 1)].into()).await.unwrap();
+    }
+    let exported = export_meds(&library, target.path(), &mut |_| {}).await.unwrap();
+    assert_eq!(exported, Exported { subjects: 2, events: 4 });
 }

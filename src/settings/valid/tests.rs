@@ -30,6 +30,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.kafka.brokers, "localhost:9092");
     assert_eq!(settings.topics.raw.len(), 3);
     assert_eq!(settings.topics.alert_state, "auscult.alert-state");
+    assert_eq!((&*settings.topics.links, &*settings.topics.identity), ("auscult.links", "auscult.identity"));
     assert_eq!(settings.topics.retention, Duration::from_secs(7 * 86_400));
     let (tick, idle) = (Duration::from_secs(1), Duration::from_secs(5));
     assert_eq!(settings.time, Time { clock: Clock::Wall, tick, idle, zone: chrono_tz::UTC });
