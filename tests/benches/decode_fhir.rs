@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use auscult::decode::{Rules, decode};
 use auscult::events::Pseudonyms;
-use auscult::normalize::{Concepts, Normalizer, Record};
+use auscult::normalize::{Concepts, Normalizer, Record, Spellings};
 use auscult::settings::Format;
 
 const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/fhir/synthea_r4_dev19.tar.gz");
@@ -45,7 +45,8 @@ pub fn fhir() {
     });
     let concepts = Concepts::parse("concepts.csv", CONCEPTS).expect("the site's concepts");
     let key = Pseudonyms::new(b"a secret of a bench").expect("a key");
-    let mut normalizer = Normalizer::new(&concepts, "normalize.sql", SQL, key, 64 << 20).expect("the site's SQL");
+    let mut normalizer = Normalizer::new(&concepts, &Spellings::built_in(), "normalize.sql", SQL, key, 64 << 20)
+        .expect("the site's SQL");
     let mut events = 0;
     let normalized = megabytes_a_second(bytes, || {
         let records: Vec<Record<'_>> = bundles.iter().enumerate().map(record).collect();

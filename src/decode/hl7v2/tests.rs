@@ -158,8 +158,8 @@ fn an_encounter_begins_moves_ends_and_is_cancelled() {
             "I",
             &[("ENCOUNTER//IMP//START", "", true), ("ENCOUNTER//IMP//END", "01", false)],
         ),
-        ("A02", "", "", "I", &[("TRANSFER//ICU", "", true)]),
-        ("A12", "", "", "I", &[("TRANSFER//ICU", "", false)]),
+        ("A02", "", "", "I", &[("LOCATION//ICU//START", "", true)]),
+        ("A12", "", "", "I", &[("LOCATION//ICU//START", "", false)]),
     ] {
         let text = message(&format!("ADT^{event}"), &pv1(start, end, class));
         let read = read(&text);

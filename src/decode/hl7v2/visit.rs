@@ -53,7 +53,7 @@ impl Event {
 }
 
 /// Reads PV1: `ENCOUNTER//{class}//START` at PV1-44, `ENCOUNTER//{class}//END` at PV1-45 with the disposition
-/// (PV1-36) as text, and `TRANSFER//{place}` for a move.
+/// (PV1-36) as text, and `LOCATION//{place}//START` and `END` for a move, as FHIR's `Encounter.location` gives them.
 ///
 /// The class is that of FHIR (`IMP`, `AMB`, `EMER`, `PRENC`). Every message that has the times tells them; they are
 /// the same fact under the same visit. An admission or a discharge without its time has that of the event.
@@ -112,7 +112,7 @@ pub(super) fn read<'a>(message: &mut Message<'a>, pv1: &Segment<'a>, sink: &mut 
     Ok(())
 }
 
-/// A move to the point of care of PV1-3, at EVN-6, which in a cancellation is when the cancelled move was; only by
+/// A move from the point of care of PV1-6 to that of PV1-3, at EVN-6, which in a cancellation is when the cancelled move was; only by
 /// that time is it known which move never was.
 fn moved<'a>(
     message: &Message<'a>,
@@ -128,10 +128,14 @@ fn moved<'a>(
         sink.tally.unread("PV1");
         return Ok(());
     };
-    let id = Some(message.id("PV1", "", &[visit, "transfer", &time.at.to_string()]));
     let op = if moves { Op::Assert } else { Op::Retract };
-    let code = Code::meds(format!("TRANSFER//{place}"));
-    message.push(Entry { op, recorded: message.entered, ..Entry::of(code, Some(time), id) }, sink)?;
+    let left = pv1.marks.text(pv1.marks.sub(pv1.component(6, 1), 1));
+    let sides = [left.map(|place| (place, "END")), Some((place, "START"))];
+    for (place, side) in sides.into_iter().flatten() {
+        let id = Some(message.id("PV1", "", &[visit, "location", side, &time.at.to_string()]));
+        let code = Code::meds(format!("LOCATION//{place}//{side}"));
+        message.push(Entry { op, recorded: message.entered, ..Entry::of(code, Some(time), id) }, sink)?;
+    }
     Ok(())
 }
 
