@@ -95,16 +95,19 @@ pub fn read_range(
     if from < low {
         return Err(KafkaError::Lost { topic: topic.to_owned(), partition, needed: from, low, high });
     }
+    if from > last {
+        return Ok(());
+    }
     assign(&consumer, topic, [(partition, Offset::Offset(from))].into_iter())?;
-    while from <= last {
+    loop {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) if record.offset() <= last => {
                 each(record.offset(), record.payload().unwrap_or_default());
                 if record.offset() == last {
-                    break;
+                    return Ok(());
                 }
             }
-            Some(Ok(_)) => break,
+            Some(Ok(_)) => return Ok(()),
             Some(Err(Cause::PartitionEOF(_))) | None => {}
             Some(Err(cause)) => tracing::warn!(%cause, "reading a part of a topic, retrying"),
         }
@@ -112,7 +115,6 @@ pub fn read_range(
             return Err(KafkaError::Deadline { what: "reading a part of a topic", deadline });
         }
     }
-    Ok(())
 }
 
 /// Follows a topic from its beginning.

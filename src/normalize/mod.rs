@@ -76,6 +76,7 @@ pub struct Normalized {
     /// What became of each record, in their order.
     pub outcomes: Vec<Outcome>,
     /// What the records say of who is who, as far as it is not known yet; each once.
+    pub statements: Vec<Statement>,
     /// FHIR resources by type and HL7 v2 segments by name that were passed over, as [`crate::decode::Notes`] counts them.
     pub unread: BTreeMap<&'static str, u64>,
     /// What was read although it is irregular, as [`crate::decode::Notes`] counts it.

@@ -11,15 +11,13 @@ use super::code::Code;
 use super::lenient;
 use super::observation::Lines;
 use super::order::Order;
-use super::segment::{Marks, Segment};
+use super::segment::Segment;
 use super::sink::Sink;
 use super::{allergy, diagnosis, merge, observation, order, patient, pharmacy, procedure, report, stamp, visit};
 use crate::events::Op;
 
 /// What the segments so far say.
 pub(super) struct Message<'a> {
-    /// Its signs.
-    pub(super) marks: Marks,
     /// Zone of times that name no offset.
     pub(super) zone: Tz,
     /// MSH-9.1: `ADT`, `ORU` ...
@@ -91,7 +89,6 @@ impl<'a> Message<'a> {
         }
         let facility = msh.component(4, 1);
         let mut message = Message {
-            marks: msh.marks,
             zone,
             kind: msh.component(9, 1),
             trigger: msh.component(9, 2),
