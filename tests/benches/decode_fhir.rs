@@ -23,7 +23,7 @@ const SQL: &str = include_str!("../../config/hospital/normalize.sql");
 /// Measures all three and prints
 /// `{"bench":"fhir","bytes","facts","events","decode_mb_s","events_mb_s","value_mb_s"}`; events are those of
 /// the whole stage: decode, pseudonyms, Arrow, the site's SQL, all Bundles in one batch.
-pub fn fhir() {
+pub(crate) fn fhir() {
     let Ok(file) = std::fs::File::open(DATA) else {
         eprintln!("fhir skipped: the Synthea Bundles are not there");
         return;
