@@ -98,6 +98,9 @@ impl Assigned {
 /// A role's end of the polling thread.
 pub struct Source {
     consumer: Arc<BaseConsumer<Rebalances>>,
+    /// Asks for the ends of logs over a connection of its own: on the consumer's, a question waits
+    /// behind the fetches under way, for a second and more when there is a backlog.
+    asker: BaseConsumer,
     events: Option<Receiver<SourceEvent>>,
     thread: Option<JoinHandle<()>>,
     stop: Stop,
@@ -121,6 +124,7 @@ impl Source {
         let config = client::consumer(&settings.kafka, settings.role, &settings.instance, settings.limits.queue_bytes);
         let made = |cause| KafkaError::Client { client: settings.role, cause };
         let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context).map_err(made)?);
+        let asker = client::reader(&settings.kafka, settings.role).create().map_err(made)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(made)?;
         let stop = Stop::default();
@@ -137,7 +141,7 @@ impl Source {
             .name(format!("{}-poll", settings.role))
             .spawn(move || poll.run())
             .map_err(|_| KafkaError::Thread(settings.role))?;
-        Ok(Source { consumer, events: Some(events), thread: Some(thread), stop, queued })
+        Ok(Source { consumer, asker, events: Some(events), thread: Some(thread), stop, queued })
     }
 
     /// The next event, or `None` after `wait`.
@@ -173,7 +177,7 @@ impl Source {
     /// # Errors
     /// If no broker answers in time.
     pub fn watermarks(&self, partition: &Partition, deadline: Duration) -> Result<(i64, i64), KafkaError> {
-        self.consumer
+        self.asker
             .fetch_watermarks(&partition.topic, partition.number, deadline)
             .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })
     }
@@ -208,6 +212,9 @@ impl Drop for Source {
         }
     }
 }
+
+/// How long the thread does not poll while too many bytes wait: a rebalance waits as long.
+const REST: Duration = Duration::from_secs(1);
 
 /// The polling thread.
 struct Poll {
@@ -267,9 +274,18 @@ impl Poll {
         block.len() >= self.limits.batch_records || block.weight() >= self.limits.queue_bytes / 8
     }
 
-    /// Pauses while too many bytes wait, resumes when half of them are gone.
+    /// Rests while too many bytes wait; if that lasts, pauses, and resumes when half of them are gone.
+    /// A pause makes librdkafka throw away what it has fetched and fetch it anew later, so a role
+    /// that only has a backlog to work through must not cause one.
     fn hold_back(&mut self) {
         let (waiting, bound) = (self.queued.bytes(), self.limits.queue_bytes / 2);
+        if !self.paused && waiting > bound {
+            let rested = Instant::now();
+            while self.queued.bytes() > bound && rested.elapsed() < REST && !self.stop.is_stopped() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+        let waiting = self.queued.bytes();
         if !self.paused && waiting > bound {
             self.paused = self.consumer.assignment().is_ok_and(|all| self.consumer.pause(&all).is_ok());
         } else if self.paused && waiting < bound / 2 {

@@ -34,14 +34,15 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let mut role = Normalize::open(context)?;
     let waits = context.metrics.source_wait_seconds.with_label_values(&["normalize"]);
     beat.ready(true);
+    let mut asked = Instant::now();
     while !context.stop.is_stopped() {
         beat.beat();
         role.lag.measure(&role.source, &context.metrics, context.site.settings.kafka.deadline, role.ticks.owned())?;
-        let asked = Instant::now();
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => {
                 waits.observe(asked.elapsed().as_secs_f64());
                 role.batch(&block)?;
+                asked = Instant::now();
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 let now = Instant::now();

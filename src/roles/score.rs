@@ -41,15 +41,16 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let mut role = Scoring::open(context, library.clone())?;
     let waits = context.metrics.source_wait_seconds.with_label_values(&["score"]);
     beat.ready(true);
+    let mut asked = Instant::now();
     while !context.stop.is_stopped() {
         beat.beat();
         role.champions.follow();
         role.look_at_lag()?;
-        let asked = Instant::now();
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => {
                 waits.observe(asked.elapsed().as_secs_f64());
                 role.batch(&block)?;
+                asked = Instant::now();
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 let parts = recover(context, &library, &assigned, || beat.beat())?;
