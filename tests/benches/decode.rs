@@ -1,7 +1,13 @@
 //! What the decoders read in a second, on one core: `cargo bench --bench decode`.
 //!
 //! One function a format. Every line says what was read, how many facts and how many bytes a second.
-#![allow(missing_docs, clippy::expect_used, clippy::print_stdout, reason = "a measurement prints and may fail")]
+#![allow(
+    missing_docs,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a measurement prints and may fail"
+)]
 
 #[path = "decode_fhir.rs"]
 mod decode_fhir;

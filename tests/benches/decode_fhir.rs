@@ -70,7 +70,7 @@ fn record<'a>((offset, bundle): (usize, &&'a [u8])) -> Record<'a> {
         timestamp: Some(0),
         format: Format::Fhir,
         assigner: "hospital",
-        bytes: *bundle,
+        bytes: bundle,
     }
 }
 

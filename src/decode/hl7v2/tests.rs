@@ -68,7 +68,7 @@ impl Read<'_> {
     }
 }
 
-fn said<'s>(all: &'s [(String, String, bool)]) -> Vec<(&'s str, &'s str, bool)> {
+fn said(all: &[(String, String, bool)]) -> Vec<(&str, &str, bool)> {
     all.iter().map(|(code, value, holds)| (&**code, &**value, *holds)).collect()
 }
 
