@@ -11,7 +11,7 @@ use super::*;
 
 mod said;
 
-const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/fhir/");
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/");
 
 /// The official examples that are rejected: in each a resource names no patient, or only by a name to display.
 const REJECTED: [(&str, Reason); 10] = [
@@ -28,7 +28,7 @@ const REJECTED: [(&str, Reason); 10] = [
 ];
 
 /// Name and content of every record of a tar archive (POSIX ustar), by the name in its header.
-pub(super) fn archive(name: &str) -> Option<Vec<(String, Vec<u8>)>> {
+pub(crate) fn archive(name: &str) -> Option<Vec<(String, Vec<u8>)>> {
     let Ok(file) = File::open(format!("{FOLDER}{name}")) else {
         eprintln!("skipped: {name} is not there");
         return None;
@@ -114,7 +114,7 @@ fn agrees(name: &str, bytes: &[u8], total: &mut BTreeMap<String, (usize, usize)>
 
 #[test]
 fn synthea_says_what_the_json_says() {
-    let Some(files) = archive("synthea_r4_dev19.tar.gz") else { return };
+    let Some(files) = archive("fhir/synthea_r4_dev19.tar.gz") else { return };
     assert_eq!(files.len(), 19);
     let mut total = BTreeMap::new();
     for (name, bytes) in &files {
@@ -127,7 +127,7 @@ fn synthea_says_what_the_json_says() {
 
 #[test]
 fn synthea_resources_alone_say_the_same() {
-    let Some(files) = archive("synthea_r4_dev19.tar.gz") else { return };
+    let Some(files) = archive("fhir/synthea_r4_dev19.tar.gz") else { return };
     for (name, bytes) in &files {
         let json: Json = serde_json::from_slice(bytes).unwrap();
         let mut facts = Vec::new();
@@ -163,7 +163,7 @@ fn synthea_resources_alone_say_the_same() {
 
 #[test]
 fn official_examples_are_read_or_rejected_for_a_known_reason() {
-    let Some(files) = archive("hl7_r4_examples_clinical.tar.gz") else { return };
+    let Some(files) = archive("fhir/hl7_r4_examples_clinical.tar.gz") else { return };
     assert_eq!(files.len(), 328);
     let mut rejected = Vec::new();
     let mut total = BTreeMap::new();
@@ -178,7 +178,7 @@ fn official_examples_are_read_or_rejected_for_a_known_reason() {
 
 #[test]
 fn a_cut_bundle_is_a_reject() {
-    let Some(files) = archive("hl7_r4_examples_clinical.tar.gz") else { return };
+    let Some(files) = archive("fhir/hl7_r4_examples_clinical.tar.gz") else { return };
     for (name, bytes) in
         files.iter().filter(|(name, _)| name.starts_with("Bundle-") || name.starts_with("Observation-b"))
     {
@@ -195,7 +195,7 @@ fn a_cut_bundle_is_a_reject() {
 #[test]
 #[ignore = "a measurement: run it alone, in release mode"]
 fn speed_of_synthea_against_serde_json() {
-    let Some(files) = archive("synthea_r4_dev19.tar.gz") else { return };
+    let Some(files) = archive("fhir/synthea_r4_dev19.tar.gz") else { return };
     let bytes: usize = files.iter().map(|(_, bytes)| bytes.len()).sum();
     let best = |work: &mut dyn FnMut()| {
         let times = (0..15).map(|_| {

@@ -4,6 +4,7 @@
 //! [`Reject`], in memory and time bounded by their length, and that a reject's text never
 //! holds an identifier, a value or a piece of the body (invariant 7).
 
+mod code;
 pub mod csv;
 mod fhir;
 mod flat;
@@ -227,6 +228,6 @@ fn is_forged(fact: &Fact<'_>) -> bool {
 }
 
 #[cfg(test)]
-mod corpus;
+pub(crate) mod corpus;
 #[cfg(test)]
 mod tests;

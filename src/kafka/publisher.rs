@@ -41,15 +41,16 @@ pub struct Publisher {
     parcels: Option<SyncSender<Parcel>>,
     settled: Receiver<Result<Outbox, KafkaError>>,
     thread: Option<JoinHandle<()>>,
-    under_way: usize,
-    spare: Vec<Outbox>,
+    is_under_way: bool,
+    /// The outbox of the last transaction, for its room.
+    spare: Outbox,
     deadline: Duration,
     waited: Histogram,
 }
 
 impl std::fmt::Debug for Publisher {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Publisher").field("under_way", &self.under_way).finish_non_exhaustive()
+        f.debug_struct("Publisher").field("is_under_way", &self.is_under_way).finish_non_exhaustive()
     }
 }
 
@@ -84,8 +85,8 @@ impl Publisher {
             parcels: Some(parcels),
             settled,
             thread: Some(thread),
-            under_way: 0,
-            spare: Vec::new(),
+            is_under_way: false,
+            spare: Outbox::default(),
             deadline,
             waited,
         })
@@ -93,7 +94,7 @@ impl Publisher {
 
     /// An empty outbox, with the room of one that was published.
     pub fn outbox(&mut self) -> Outbox {
-        let mut outbox = self.spare.pop().unwrap_or_default();
+        let mut outbox = std::mem::take(&mut self.spare);
         outbox.clear();
         outbox
     }
@@ -108,7 +109,7 @@ impl Publisher {
         waited.observe_duration();
         let parcels = self.parcels.as_ref().ok_or(KafkaError::Thread("publisher"))?;
         parcels.send(parcel).map_err(|_| KafkaError::Thread("publisher"))?;
-        self.under_way += 1;
+        self.is_under_way = true;
         Ok(())
     }
 
@@ -117,17 +118,17 @@ impl Publisher {
     /// # Errors
     /// If it was aborted, or its outcome is unknown.
     pub fn settle(&mut self) -> Result<(), KafkaError> {
-        while self.under_way > 0 {
-            // Each step of a transaction has this deadline: begin, send, offsets, deliveries, commit, abort.
-            let done = self.settled.recv_timeout(self.deadline * 7).map_err(|error| match error {
-                RecvTimeoutError::Timeout => {
-                    KafkaError::Deadline { what: "a transaction", deadline: self.deadline * 7 }
-                }
-                RecvTimeoutError::Disconnected => KafkaError::Thread("publisher"),
-            })?;
-            self.under_way -= 1;
-            self.spare.push(done?);
+        if !self.is_under_way {
+            return Ok(());
         }
+        // Each step of a transaction has this deadline: begin, send, offsets, deliveries, commit, abort.
+        let deadline = self.deadline * 7;
+        let done = self.settled.recv_timeout(deadline).map_err(|error| match error {
+            RecvTimeoutError::Timeout => KafkaError::Deadline { what: "a transaction", deadline },
+            RecvTimeoutError::Disconnected => KafkaError::Thread("publisher"),
+        })?;
+        self.is_under_way = false;
+        self.spare = done?;
         Ok(())
     }
 }

@@ -3,12 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError as Cause;
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::Offset;
 
-use super::{KafkaError, client};
+use super::KafkaError;
+use super::table::{Quiet, assign, open, watermarks};
 use crate::settings::Kafka;
 
 /// A record of a scan.
@@ -36,7 +37,7 @@ impl std::fmt::Debug for Found {
 
 /// The records committed in a topic when the scan was opened, partition by partition in order.
 pub struct Scan {
-    consumer: BaseConsumer,
+    consumer: BaseConsumer<Quiet>,
     /// First offset of each partition.
     lows: HashMap<i32, i64>,
     /// Ends of the partitions not read to them yet.
@@ -56,20 +57,16 @@ impl Scan {
     /// # Errors
     /// If no broker answers within `kafka.deadline`.
     pub fn open(kafka: &Kafka, topic: &str, partitions: usize) -> Result<Self, KafkaError> {
-        let made = |cause| KafkaError::Client { client: "scan", cause };
-        let consumer: BaseConsumer = client::reader(kafka, "scan").create().map_err(made)?;
-        let (mut lows, mut ends, mut list) = (HashMap::new(), HashMap::new(), TopicPartitionList::new());
+        let consumer = open(kafka)?;
+        let (mut lows, mut ends) = (HashMap::new(), HashMap::new());
         for number in 0..partitions as i32 {
-            let (low, end) = consumer
-                .fetch_watermarks(topic, number, kafka.deadline)
-                .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+            let (low, end) = watermarks(&consumer, topic, number, kafka.deadline)?;
             lows.insert(number, low);
             if low < end {
                 ends.insert(number, end);
-                list.add_partition_offset(topic, number, Offset::Beginning).map_err(made)?;
             }
         }
-        consumer.assign(&list).map_err(made)?;
+        assign(&consumer, topic, ends.keys().map(|number| (*number, Offset::Beginning)))?;
         Ok(Scan { consumer, lows, ends, deadline: kafka.deadline })
     }
 

@@ -1,7 +1,7 @@
 //! A consumer group member: one thread that polls, and what it tells its role.
 //!
 //! The thread alone touches the consumer. It gathers records into blocks, and when more
-//! bytes wait than allowed it pauses the partitions and keeps polling, so that the group
+//! bytes wait than allowed it rests, then pauses the partitions and keeps polling, so that the group
 //! never takes a slow role for a dead one. A block is sent when it is full, or after the
 //! linger when the role is idle: batches grow with the load and latency does not.
 //!
@@ -22,6 +22,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::block::Queued;
+use super::table::watermarks;
 use super::{Block, KafkaError, NextOffset, Partition, client};
 use crate::settings::{Kafka, Limits};
 use crate::telemetry::Stop;
@@ -177,9 +178,9 @@ impl Source {
     /// # Errors
     /// If no broker answers in time.
     pub fn watermarks(&self, partition: &Partition, deadline: Duration) -> Result<(i64, i64), KafkaError> {
-        self.asker
-            .fetch_watermarks(&partition.topic, partition.number, deadline)
-            .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })
+        // What the client has to say of its connections would pile up unheard.
+        while self.asker.poll(Duration::ZERO).is_some() {}
+        watermarks(&self.asker, &partition.topic, partition.number, deadline)
     }
 }
 
@@ -278,8 +279,8 @@ impl Poll {
     /// A pause makes librdkafka throw away what it has fetched and fetch it anew later, so a role
     /// that only has a backlog to work through must not cause one.
     fn hold_back(&mut self) {
-        let (waiting, bound) = (self.queued.bytes(), self.limits.queue_bytes / 2);
-        if !self.paused && waiting > bound {
+        let bound = self.limits.queue_bytes / 2;
+        if !self.paused {
             let rested = Instant::now();
             while self.queued.bytes() > bound && rested.elapsed() < REST && !self.stop.is_stopped() {
                 std::thread::sleep(Duration::from_millis(2));
@@ -371,9 +372,7 @@ impl Rebalances {
             .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;
         let mut assigned = Vec::with_capacity(list.count());
         for element in committed.elements() {
-            let (low, high) = consumer
-                .fetch_watermarks(element.topic(), element.partition(), self.deadline)
-                .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+            let (low, high) = watermarks(consumer, element.topic(), element.partition(), self.deadline)?;
             let committed = match element.offset() {
                 Offset::Offset(offset) => Some(NextOffset(offset)),
                 _ => None,

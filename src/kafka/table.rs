@@ -42,9 +42,7 @@ fn to_end(
     let started = Instant::now();
     let mut ends = HashMap::new();
     for number in partitions {
-        let (low, end) = consumer
-            .fetch_watermarks(topic, number, deadline)
-            .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+        let (low, end) = watermarks(consumer, topic, number, deadline)?;
         if low < end {
             ends.insert(number, end);
         }
@@ -88,9 +86,7 @@ pub fn read_range(
 ) -> Result<(), KafkaError> {
     let started = Instant::now();
     let consumer = open(kafka)?;
-    let (low, high) = consumer
-        .fetch_watermarks(topic, partition, deadline)
-        .map_err(|cause| KafkaError::Ask { what: "watermarks", cause })?;
+    let (low, high) = watermarks(&consumer, topic, partition, deadline)?;
     let from = from.unwrap_or(low);
     if from < low {
         return Err(KafkaError::Lost { topic: topic.to_owned(), partition, needed: from, low, high });
@@ -170,8 +166,18 @@ impl Follower {
     }
 }
 
+/// First offset and end of a partition.
+pub(super) fn watermarks<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    partition: i32,
+    deadline: Duration,
+) -> Result<(i64, i64), KafkaError> {
+    consumer.fetch_watermarks(topic, partition, deadline).map_err(|cause| KafkaError::Ask { what: "watermarks", cause })
+}
+
 /// Reaching the end of a partition is an event here, and no error to be logged.
-struct Quiet;
+pub(super) struct Quiet;
 
 impl ClientContext for Quiet {
     fn error(&self, error: Cause, reason: &str) {
@@ -183,11 +189,11 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-fn open(kafka: &Kafka) -> Result<BaseConsumer<Quiet>, KafkaError> {
+pub(super) fn open(kafka: &Kafka) -> Result<BaseConsumer<Quiet>, KafkaError> {
     client::reader(kafka, "table").create_with_context(Quiet).map_err(made)
 }
 
-fn assign(
+pub(super) fn assign(
     consumer: &BaseConsumer<Quiet>,
     topic: &str,
     places: impl Iterator<Item = (i32, Offset)>,

@@ -9,7 +9,7 @@
 
 use std::time::Duration;
 
-use super::route::{by_owner, encode_bounded};
+use super::route::{self, by_owner};
 use super::{Context, RoleError};
 use crate::events::{self, EventRef, EventsBuilder, EventsError, JOIN, LEAVE, Linked, Micros, Op, SubjectId};
 use crate::kafka::{
@@ -155,14 +155,8 @@ impl<'c> Link<'c> {
         if next.0 == first {
             return Ok(());
         }
-        let mut encoded = Vec::new();
-        for (number, rows) in by_owner(&rows.finish()?, settings.topics.partitions)?.into_iter().enumerate() {
-            encoded.clear();
-            encode_bounded(&rows, settings.limits.batch_bytes, &mut encoded)?;
-            for message in &encoded {
-                let headers = vec![("auscult-schema", events::SCHEMA_VERSION.to_owned())];
-                self.outbox.push(EVENTS, &[], message).to_partition(number as i32).with_headers(headers);
-            }
+        for (number, rows) in by_owner(&rows.finish()?, settings.topics.partitions)?.iter().enumerate() {
+            route::push(&mut self.outbox, EVENTS, number, rows, settings.limits.batch_bytes, None)?;
         }
         let group = self.source.member().metadata().ok_or(KafkaError::NoGroup)?;
         self.transactions.publish(&self.outbox, &[(partition.clone(), *next)], &group)?;

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
-use super::route::{by_owner, encode_bounded};
+use super::route::{self, by_owner};
 use super::{Context, RoleError};
 use crate::events::{
     self, EventKey, EventRef, EventsBuilder, EventsError, EventsView, LEAVE, Linked, Links, Micros, Said, Seen,
@@ -95,15 +95,9 @@ impl Moves {
         events: usize,
     ) -> Result<(), RoleError> {
         let settings = &context.site.settings;
-        let mut encoded = Vec::new();
         for rows in self.rows(|partition, departures| history(context, library, partition, departures))? {
-            for (partition, rows) in by_owner(&rows, settings.topics.partitions)?.into_iter().enumerate() {
-                encoded.clear();
-                encode_bounded(&rows, settings.limits.batch_bytes, &mut encoded)?;
-                for message in &encoded {
-                    let headers = vec![("auscult-schema", events::SCHEMA_VERSION.to_owned())];
-                    outbox.push(events, &[], message).to_partition(partition as i32).with_headers(headers);
-                }
+            for (partition, rows) in by_owner(&rows, settings.topics.partitions)?.iter().enumerate() {
+                route::push(outbox, events, partition, rows, settings.limits.batch_bytes, None)?;
             }
         }
         Ok(())

@@ -12,10 +12,10 @@ use arrow::array::RecordBatch;
 use super::lag::Lag;
 use super::letter;
 use super::link::IdentityTable;
-use super::route::{by_owner, encode_bounded, followed_by};
+use super::route::{self, by_owner, followed_by};
 use super::ticks::Ticks;
 use super::{Context, RoleError, wall_now};
-use crate::events::{EventsBuilder, EventsError, SCHEMA_VERSION};
+use crate::events::{EventsBuilder, EventsError};
 use crate::kafka::{
     Block, Fill, KafkaError, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings,
     Transactions, raw_partitions,
@@ -256,16 +256,9 @@ impl Route {
             Some(events) => by_owner(events, self.partitions)?,
             None => vec![EventsBuilder::new().finish()?; self.partitions as usize],
         };
-        let mut encoded = Vec::new();
         for (partition, rows) in rows.into_iter().enumerate() {
-            encode_bounded(&followed_by(rows, ticks)?, self.message_bytes, &mut encoded)?;
-            for message in encoded.drain(..) {
-                outbox
-                    .push(EVENTS, &[], &message)
-                    .to_partition(partition as i32)
-                    .at(self.timestamp_ms)
-                    .with_headers(vec![("auscult-schema", SCHEMA_VERSION.to_owned())]);
-            }
+            let rows = followed_by(rows, ticks)?;
+            route::push(outbox, EVENTS, partition, &rows, self.message_bytes, Some(self.timestamp_ms))?;
         }
         Ok(())
     }

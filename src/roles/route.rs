@@ -5,6 +5,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::Int64Type;
 
 use crate::events::{self, EventsError, SubjectId, bucket, column};
+use crate::kafka::Outbox;
 
 /// Splits a batch by owner partition, keeping the order of the rows within each.
 /// Element `p` holds the rows of partition `p`; rows without subject go nowhere.
@@ -24,12 +25,37 @@ pub(super) fn by_owner(batch: &RecordBatch, partitions: u32) -> Result<Vec<Recor
     rows.into_iter().map(|rows| Ok(take_record_batch(batch, &UInt32Array::from(rows))?)).collect()
 }
 
+/// Adds rows to `outbox` as messages of one partition of the log of record, whose topic has the index
+/// `topic` there, each of at most `bytes` bytes unless a single row is longer.
+///
+/// # Errors
+/// If Arrow cannot encode them.
+pub(super) fn push(
+    outbox: &mut Outbox,
+    topic: usize,
+    partition: usize,
+    rows: &RecordBatch,
+    bytes: usize,
+    timestamp_ms: Option<i64>,
+) -> Result<(), EventsError> {
+    let mut messages = Vec::new();
+    encode_bounded(rows, bytes, &mut messages)?;
+    for message in &messages {
+        let headers = vec![("auscult-schema", events::SCHEMA_VERSION.to_owned())];
+        outbox.push(topic, &[], message).to_partition(partition as i32).with_headers(headers);
+        if let Some(timestamp_ms) = timestamp_ms {
+            outbox.at(timestamp_ms);
+        }
+    }
+    Ok(())
+}
+
 /// Encodes rows as one message or, where that would be longer than `bytes`, as several.
 /// A single row is one message however long.
 ///
 /// # Errors
 /// If Arrow cannot encode them.
-pub(super) fn encode_bounded(batch: &RecordBatch, bytes: usize, out: &mut Vec<Vec<u8>>) -> Result<(), EventsError> {
+fn encode_bounded(batch: &RecordBatch, bytes: usize, out: &mut Vec<Vec<u8>>) -> Result<(), EventsError> {
     if batch.num_rows() == 0 {
         return Ok(());
     }

@@ -1,46 +1,12 @@
 //! A CodeableConcept becomes one code.
 
-use std::borrow::Cow;
-
 use super::super::Reject;
+use super::super::code::PREFERRED;
+pub(super) use super::super::code::{Code, TEXT};
 use super::element::Element;
-
-/// System of what has no code system: a text, or a code without one. A URN of our own, so
-/// that such a code cannot pass for a MEDS code, which has no system.
-pub(super) const TEXT: &str = "urn:auscult:text";
 
 /// System of a medication that is known by its reference only.
 pub(super) const REFERENCE: &str = "urn:auscult:reference";
-
-/// Systems that are preferred among the codings of one concept: LOINC, SNOMED CT, RxNorm, ICD-10-CM, CVX.
-const PREFERRED: [&str; 5] = [
-    "http://loinc.org",
-    "http://snomed.info/sct",
-    "http://www.nlm.nih.gov/research/umls/rxnorm",
-    "http://hl7.org/fhir/sid/icd-10-cm",
-    "http://hl7.org/fhir/sid/cvx",
-];
-
-/// A code in its system.
-#[derive(Clone, PartialEq)]
-pub(super) struct Code<'a> {
-    /// URI as given; `None`: a MEDS code.
-    pub(super) system: Option<Cow<'a, str>>,
-    /// Code, or the text where there is none.
-    pub(super) code: Cow<'a, str>,
-}
-
-impl<'a> Code<'a> {
-    /// A MEDS code as it stands.
-    pub(super) fn meds(code: impl Into<Cow<'a, str>>) -> Self {
-        Code { system: None, code: code.into() }
-    }
-
-    /// A text in place of a code.
-    pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Self {
-        Code { system: Some(Cow::Borrowed(TEXT)), code: text.into() }
-    }
-}
 
 /// The code of a CodeableConcept: its first coding in a preferred system, else its first with
 /// a system, else its first code, else its text, else the display of a coding.

@@ -8,7 +8,6 @@ use super::frame::Frame;
 use super::narrative;
 use super::reference::Scope;
 use super::resource::Resource;
-use super::status::by_status;
 
 /// Reads a DocumentReference: its type with its description as text, and under the same code the
 /// text of each attachment. Time is that of the care that it documents, else of its making.
@@ -18,8 +17,7 @@ pub(super) fn reference<'t, 'a>(
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), Reject> {
     let element = &resource.element;
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
+    let Some(mut frame) = Frame::by_status(resource, "subject", "encounter", scope)? else { return Ok(()) };
     if let Some(context) = element.element("context", "DocumentReference.context")?
         && let Some(visit) = context.elements("encounter", "Reference")?.first()
     {
@@ -49,8 +47,7 @@ pub(super) fn composition<'t, 'a>(
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), Reject> {
     let element = &resource.element;
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
+    let Some(mut frame) = Frame::by_status(resource, "subject", "encounter", scope)? else { return Ok(()) };
     frame.time = element.time("date")?;
     frame.recorded = frame.time;
     let code = coding::required(element, "type")?;

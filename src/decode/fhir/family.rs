@@ -7,7 +7,6 @@ use super::element::LONGEST_WORD;
 use super::frame::Frame;
 use super::reference::Scope;
 use super::resource::Resource;
-use super::status::by_status;
 
 /// Reads `FAMILY_HISTORY//{relationship}` for each condition of the relative, whose code is the
 /// text, so that it cannot pass for the patient's own; without conditions the relative alone.
@@ -19,8 +18,7 @@ pub(super) fn read<'t, 'a>(
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), Reject> {
     let element = &resource.element;
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "patient", "encounter", op, scope)? else { return Ok(()) };
+    let Some(mut frame) = Frame::by_status(resource, "patient", "encounter", scope)? else { return Ok(()) };
     frame.time = element.time("date")?;
     frame.recorded = frame.time;
     let relationship = coding::required(element, "relationship")?;

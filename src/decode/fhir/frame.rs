@@ -7,6 +7,7 @@ use super::super::{Fact, Reject, Value};
 use super::coding::Code;
 use super::reference::{Person, Scope, encounter, whose};
 use super::resource::Resource;
+use super::status::by_status;
 use crate::events::Op;
 
 /// Patient, encounter, times and name of a resource's facts.
@@ -38,6 +39,17 @@ impl<'t, 'a> Frame<'t, 'a> {
         let Some(person) = whose(resource, subject, scope)? else { return Ok(None) };
         let encounter = encounter(resource, visit, scope)?;
         Ok(Some(Frame { person, encounter, time: None, recorded: None, resource, op }))
+    }
+
+    /// The same where the field `status` says whether the facts hold; `None` too if there are none yet.
+    pub(super) fn by_status(
+        resource: &'t Resource<'t, 'a>,
+        subject: &'static str,
+        visit: &'static str,
+        scope: Scope<'t, 'a>,
+    ) -> Result<Option<Self>, Reject> {
+        let Some(op) = by_status(&resource.element)?.op() else { return Ok(None) };
+        Self::of(resource, subject, visit, op, scope)
     }
 
     /// The fact of the whole resource.

@@ -13,7 +13,6 @@ use super::frame::Frame;
 use super::observation::EFFECTIVE;
 use super::reference::{Scope, Target, follow};
 use super::resource::Resource;
-use super::status::by_status;
 use super::value::{self, Found};
 
 /// Reads what was ordered (MedicationRequest) at its authoring, given (MedicationAdministration,
@@ -29,9 +28,8 @@ pub(super) fn read<'t, 'a>(
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), Reject> {
     let element = &resource.element;
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
     let visit = if resource.kind == "MedicationRequest" { "encounter" } else { "context" };
-    let Some(mut frame) = Frame::of(resource, "subject", visit, op, scope)? else { return Ok(()) };
+    let Some(mut frame) = Frame::by_status(resource, "subject", visit, scope)? else { return Ok(()) };
     if super::is_no_order(element)? {
         return Ok(());
     }

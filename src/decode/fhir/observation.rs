@@ -7,7 +7,6 @@ use super::element::Element;
 use super::frame::Frame;
 use super::reference::{Person, Scope, Target, follow, identity};
 use super::resource::Resource;
-use super::status::by_status;
 use super::value::{self, Found};
 use crate::events::Op;
 
@@ -26,8 +25,7 @@ pub(super) fn read<'t, 'a>(
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), Reject> {
     let element = &resource.element;
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
+    let Some(mut frame) = Frame::by_status(resource, "subject", "encounter", scope)? else { return Ok(()) };
     if is_about_another(element, &frame.person, scope)? {
         return Ok(());
     }
@@ -46,7 +44,7 @@ pub(super) fn read<'t, 'a>(
     }
 
     let corrected = matches!(element.text("status")?.as_deref(), Some("amended" | "corrected"));
-    let replaces = resource.is_named() && (corrected || op == Op::Retract);
+    let replaces = resource.is_named() && (corrected || frame.op == Op::Retract);
     // A spare withdrawal changes nothing; a value left standing would.
     if found.is_some() || replaces {
         push(&mut frame, "", code, found, sink);

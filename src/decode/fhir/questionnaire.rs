@@ -9,7 +9,6 @@ use super::coding::{Code, TEXT};
 use super::frame::Frame;
 use super::reference::Scope;
 use super::resource::Resource;
-use super::status::by_status;
 use super::value;
 
 /// Code system of LOINC.
@@ -31,8 +30,7 @@ pub(super) fn read<'t, 'a>(
     if element.text("status")?.as_deref() == Some("in-progress") {
         return Ok(());
     }
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
+    let Some(mut frame) = Frame::by_status(resource, "subject", "encounter", scope)? else { return Ok(()) };
     frame.time = element.time("authored")?;
     frame.recorded = frame.time;
     let system = element.word("questionnaire")?.and_then(|url| super::json::part(&url, without_version));

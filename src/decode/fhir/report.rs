@@ -8,7 +8,6 @@ use super::frame::Frame;
 use super::observation::EFFECTIVE;
 use super::reference::Scope;
 use super::resource::Resource;
-use super::status::by_status;
 
 /// Reads the code with the conclusion as text, a fact for each code of the conclusion, and the
 /// text of the presented form under the report's code. The results are Observations of their own.
@@ -18,8 +17,7 @@ pub(super) fn read<'t, 'a>(
     sink: &mut Sink<'_, 'a>,
 ) -> Result<(), Reject> {
     let element = &resource.element;
-    let Some(op) = by_status(element)?.op() else { return Ok(()) };
-    let Some(mut frame) = Frame::of(resource, "subject", "encounter", op, scope)? else { return Ok(()) };
+    let Some(mut frame) = Frame::by_status(resource, "subject", "encounter", scope)? else { return Ok(()) };
     frame.recorded = element.time("issued")?;
     frame.time = element.first_time(&EFFECTIVE)?.or(frame.recorded);
     let code = required(element, "code")?;

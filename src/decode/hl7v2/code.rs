@@ -2,31 +2,9 @@
 
 use std::borrow::Cow;
 
+pub(super) use super::super::code::Code;
+use super::super::code::PREFERRED;
 use super::segment::Marks;
-
-/// System of what has no code system: a text, or a code without one; the same as from FHIR.
-pub(super) const TEXT: &str = "urn:auscult:text";
-
-/// A code in its system.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Code<'a> {
-    /// URI or name of the system; `None`: a MEDS code.
-    pub(super) system: Option<Cow<'a, str>>,
-    /// Code, or the text where there is none.
-    pub(super) code: Cow<'a, str>,
-}
-
-impl<'a> Code<'a> {
-    /// A MEDS code as it stands.
-    pub(super) fn meds(code: impl Into<Cow<'a, str>>) -> Self {
-        Code { system: None, code: code.into() }
-    }
-
-    /// A text in place of a code.
-    pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Self {
-        Code { system: Some(Cow::Borrowed(TEXT)), code: text.into() }
-    }
-}
 
 /// Where a coded element has its codes: identifier, text and system (chapter 2A, CWE.1 to 3, 4 to 6 and 10 to 12).
 const TRIPLETS: [usize; 3] = [1, 4, 10];
@@ -61,7 +39,7 @@ pub(super) fn pick_or<'a>(element: &'a str, marks: Marks, elsewhere: &'a str) ->
         }
         let name = if name.is_empty() { elsewhere } else { name };
         let (rank, system) = match standard(name) {
-            Some((rank, uri)) => (rank, Some(Cow::Borrowed(uri))),
+            Some(uri) => (u8::from(!PREFERRED.contains(&uri)), Some(Cow::Borrowed(uri))),
             None if name.is_empty() => (3, None),
             None => (2, marks.text(name)),
         };
@@ -76,26 +54,26 @@ pub(super) fn pick_or<'a>(element: &'a str, marks: Marks, elsewhere: &'a str) ->
     }
 }
 
-/// A system of HL7's table 0396, as its URI, and 0 if it is preferred.
-fn standard(name: &str) -> Option<(u8, &'static str)> {
+/// A system of HL7's table 0396, as its URI.
+fn standard(name: &str) -> Option<&'static str> {
     Some(match name {
-        "LN" | "LOINC" | "LNC" => (0, "http://loinc.org"),
-        "SCT" | "SCT2" | "SNM" | "SNOMED" | "SNOMED-CT" | "sct" => (0, "http://snomed.info/sct"),
-        "RXNORM" | "RxNorm" | "RXN" => (0, "http://www.nlm.nih.gov/research/umls/rxnorm"),
-        "I10C" | "I10CM" | "ICD-10-CM" | "ICD10CM" => (0, "http://hl7.org/fhir/sid/icd-10-cm"),
-        "CVX" => (0, "http://hl7.org/fhir/sid/cvx"),
-        "I10" | "ICD10" | "ICD-10" => (1, "http://hl7.org/fhir/sid/icd-10"),
-        "I10P" | "ICD10PCS" => (1, "http://www.cms.gov/Medicare/Coding/ICD10"),
-        "I9" | "I9C" | "I9CM" | "I9M" | "I9CDX" | "I9CP" | "ICD9" | "ICD9CM" => (1, "http://hl7.org/fhir/sid/icd-9-cm"),
-        "NDC" => (1, "http://hl7.org/fhir/sid/ndc"),
-        "C4" | "C5" | "CPT" | "CPT4" | "CPTM" => (1, "http://www.ama-assn.org/go/cpt"),
-        "HCPCS" | "HPC" => (1, "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets"),
-        "ATC" => (1, "http://www.whocc.no/atc"),
-        "UNII" => (1, "http://fdasis.nlm.nih.gov"),
-        "MDC" => (1, "urn:iso:std:iso:11073:10101"),
-        "DCM" => (1, "http://dicom.nema.org/resources/ontology/DCM"),
-        "NCIT" => (1, "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl"),
-        "UCUM" => (1, "http://unitsofmeasure.org"),
+        "LN" | "LOINC" | "LNC" => "http://loinc.org",
+        "SCT" | "SCT2" | "SNM" | "SNOMED" | "SNOMED-CT" | "sct" => "http://snomed.info/sct",
+        "RXNORM" | "RxNorm" | "RXN" => "http://www.nlm.nih.gov/research/umls/rxnorm",
+        "I10C" | "I10CM" | "ICD-10-CM" | "ICD10CM" => "http://hl7.org/fhir/sid/icd-10-cm",
+        "CVX" => "http://hl7.org/fhir/sid/cvx",
+        "I10" | "ICD10" | "ICD-10" => "http://hl7.org/fhir/sid/icd-10",
+        "I10P" | "ICD10PCS" => "http://www.cms.gov/Medicare/Coding/ICD10",
+        "I9" | "I9C" | "I9CM" | "I9M" | "I9CDX" | "I9CP" | "ICD9" | "ICD9CM" => "http://hl7.org/fhir/sid/icd-9-cm",
+        "NDC" => "http://hl7.org/fhir/sid/ndc",
+        "C4" | "C5" | "CPT" | "CPT4" | "CPTM" => "http://www.ama-assn.org/go/cpt",
+        "HCPCS" | "HPC" => "http://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets",
+        "ATC" => "http://www.whocc.no/atc",
+        "UNII" => "http://fdasis.nlm.nih.gov",
+        "MDC" => "urn:iso:std:iso:11073:10101",
+        "DCM" => "http://dicom.nema.org/resources/ontology/DCM",
+        "NCIT" => "http://ncicb.nci.nih.gov/xml/owl/EVS/Thesaurus.owl",
+        "UCUM" => "http://unitsofmeasure.org",
         _ => return None,
     })
 }
@@ -116,6 +94,7 @@ pub(super) fn unit(element: &str, marks: Marks) -> Option<Cow<'_, str>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::code::TEXT;
     use super::*;
 
     fn picked(element: &str) -> Option<(String, String)> {

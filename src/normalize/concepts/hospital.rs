@@ -2,11 +2,11 @@
 //! what public data that nobody here wrote call them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
 
 use serde_json::Value;
 
 use super::*;
+use crate::decode::corpus;
 use crate::settings::SiteFiles;
 
 /// A row of `concepts.csv` with its description.
@@ -90,28 +90,9 @@ fn every_number_has_a_plausible_range() {
     assert!(plain.clone().all(|one| one.name.starts_with("d") || one.name == "vaccine") && plain.count() > 60);
 }
 
-/// The text of every file of an archive of `../shared/data`; nothing where it is not there.
+/// The content of every record of an archive of `../shared/data`; nothing where it is not there.
 pub(in super::super) fn archive(name: &str) -> Vec<Vec<u8>> {
-    let path = ["/tests/shared/data/", "/../shared/data/"]
-        .map(|folder| format!("{}{folder}{name}", env!("CARGO_MANIFEST_DIR")))
-        .into_iter()
-        .find(|path| std::path::Path::new(path).exists());
-    let Some(path) = path else {
-        println!("skipped: {name} is not there");
-        return Vec::new();
-    };
-    let mut tar = Vec::new();
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap()).read_to_end(&mut tar).unwrap();
-    let (mut files, mut at) = (Vec::new(), 0);
-    while let Some(header) = tar.get(at..at + 512).filter(|header| header[0] != 0) {
-        let size = std::str::from_utf8(&header[124..135]).unwrap().trim_matches(['\0', ' ']);
-        let size = usize::from_str_radix(size, 8).unwrap();
-        if header[156] == b'0' {
-            files.push(tar[at + 512..at + 512 + size].to_vec());
-        }
-        at += 512 + size.div_ceil(512) * 512;
-    }
-    files
+    corpus::archive(name).into_iter().flatten().map(|(_, content)| content).collect()
 }
 
 /// What the data call each code, by the log's name of it.

@@ -10,7 +10,7 @@ use super::super::super::corpus::archive;
 use super::super::super::time::parse_fhir;
 use super::super::super::*;
 
-const ARCHIVE: &str = "../hl7v2/hl7v2_ms_fhir_converter_input_expected.tar.gz";
+const ARCHIVE: &str = "hl7v2/hl7v2_ms_fhir_converter_input_expected.tar.gz";
 
 /// A message, its bytes and its conversion where there is one.
 type Sample = (String, Vec<u8>, Option<Json>);
