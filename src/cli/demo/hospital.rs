@@ -15,7 +15,7 @@ use crate::settings::{Format, RawTopic};
 /// 2026-01-01T00:00:00Z.
 const START: Micros = 1_767_225_600_000_000;
 /// Patients and hours of the history.
-const HISTORY: (usize, u32) = (700, 336);
+const HISTORY: (usize, u32) = (1400, 336);
 /// Hours that pass in the live part, however long it lasts.
 const LIVE_HOURS: u32 = 96;
 /// One flat record in so many is cut off, as a broken interface would.
