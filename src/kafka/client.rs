@@ -26,7 +26,8 @@ pub(super) fn reader(kafka: &Kafka, name: &str) -> ClientConfig {
         .set("enable.partition.eof", "true")
         .set("isolation.level", "read_committed")
         .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "10");
+        .set("fetch.wait.max.ms", "10")
+        .set("fetch.queue.backoff.ms", "10");
     config
 }
 
@@ -51,7 +52,10 @@ pub(super) fn consumer(kafka: &Kafka, role: &str, instance: &str, queue_bytes: u
         .set("fetch.min.bytes", "1")
         // Half of the bound waits in librdkafka, half between its thread and the role.
         .set("queued.max.messages.kbytes", (queue_bytes / 2048).clamp(1024, 2_097_151).to_string())
-        .set("queued.min.messages", "100000");
+        .set("queued.min.messages", "100000")
+        // Whoever finds its queue full asks again after this long, by default after a second: by then the
+        // role has long eaten what waited, and half of a backlog's time is spent on nothing.
+        .set("fetch.queue.backoff.ms", "10");
     config
 }
 

@@ -92,7 +92,7 @@ fn main() {
         }
     }
     if wants("paced") {
-        for run in 0..number("WARD_PACED_RUNS", 1) {
+        for run in 0..number("WARD_PACED_RUNS", 3) {
             let raw = format!("raw.paced-{run}");
             let run = Run::new(&broker, &format!("paced-{run}"), &raw);
             paced(&broker, &job, &run, &raw, number("WARD_RATE", 2000), number("WARD_SECONDS", 60));
@@ -358,7 +358,7 @@ fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u
         });
         // The daemon joins its groups while nothing is to be read.
         std::thread::sleep(Duration::from_secs(6));
-        let before = cpu(daemon.id());
+        let (before, broker_before) = (cpu(daemon.id()), cpu(broker.pid()));
         let started = Instant::now();
         for (i, line) in job.lines[..total].iter().enumerate() {
             let due = Duration::from_secs_f64(i as f64 / rate as f64);
@@ -376,7 +376,7 @@ fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u
         while seen.lock().expect("seen").at.len() < wanted.len() && waiting.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(50));
         }
-        let used = cpu(daemon.id()) - before;
+        let (used, stages) = (cpu(daemon.id()) - before, stages());
         stop.store(true, Ordering::Relaxed);
         let seen = seen.lock().expect("seen");
         let mut latency: Vec<f64> = wanted
@@ -392,7 +392,8 @@ fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u
             json!({"kind": "paced", "rate": rate, "seconds": seconds, "scores": latency.len(), "expected": wanted.len(),
                 "duplicates": seen.duplicates, "over_1e4": seen.wrong,
                 "latency_ms": {"p50": q(0.5), "p90": q(0.9), "p99": q(0.99), "p999": q(0.999), "max": q(1.0)},
-                "cpu_s": round(used), "peak_rss_mib": peak_mib(daemon.id())})
+                "cpu_s": round(used), "broker_cpu_s": round(cpu(broker.pid()) - broker_before),
+                "peak_rss_mib": peak_mib(daemon.id()), "stages": stages})
         );
     });
     if let Ok(Some(status)) = daemon.try_wait() {
