@@ -55,7 +55,7 @@ pub(super) fn flat(fact: &Fact<'_>) -> Result<Vec<u8>, serde_json::Error> {
         value: match &fact.value {
             Value::None => None,
             Value::Number(number) => Some(Found::Number(*number)),
-            Value::Text(text) => Some(Found::Text(text)),
+            Value::Text(text) | Value::Code(text) => Some(Found::Text(text)),
             Value::Bool(truth) => Some(Found::Bool(*truth)),
         },
         unit: fact.unit.as_deref(),

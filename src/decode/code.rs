@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::Value;
+
 /// System of what has no code system: a text, or a code without one. A URN of our own, so
 /// that such a code cannot pass for a MEDS code, which has no system.
 pub(super) const TEXT: &str = "urn:auscult:text";
@@ -33,5 +35,10 @@ impl<'a> Code<'a> {
     /// A text in place of a code.
     pub(super) fn text(text: impl Into<Cow<'a, str>>) -> Self {
         Code { system: Some(Cow::Borrowed(TEXT)), code: text.into() }
+    }
+
+    /// It as the value of a fact.
+    pub(super) fn into_value(self) -> Value<'a> {
+        if self.system.as_deref() == Some(TEXT) { Value::Text(self.code) } else { Value::Code(self.code) }
     }
 }

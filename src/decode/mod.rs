@@ -51,8 +51,10 @@ pub enum Value<'a> {
     None,
     /// A number; finite.
     Number(f64),
-    /// A text or the code of a category.
+    /// A text.
     Text(Cow<'a, str>),
+    /// The code of a category: a text that is no number, though its letters may all be digits.
+    Code(Cow<'a, str>),
     /// True or false.
     Bool(bool),
 }

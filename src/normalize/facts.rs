@@ -174,7 +174,7 @@ impl FactRows {
                 let _ = write!(self.text, "{number:e}");
                 self.text.append_value("");
             }
-            Value::Text(text) => {
+            Value::Text(text) | Value::Code(text) => {
                 self.numeric.append_option(meant.map(|meant| meant.number));
                 self.text.append_option((!meant.is_some_and(|meant| meant.is_plain)).then_some(&**text));
             }
@@ -231,7 +231,7 @@ pub(super) fn event_key(pseudonyms: &Pseudonyms, own: SubjectId, fact: &Fact<'_>
             number = value.to_le_bytes();
             (1, &number)
         }
-        Value::Text(text) => (2, text.as_bytes()),
+        Value::Text(text) | Value::Code(text) => (2, text.as_bytes()),
         Value::Bool(truth) => (3, if *truth { &[1] } else { &[0] }),
     };
     let time = fact.time.unwrap_or_default().to_le_bytes();

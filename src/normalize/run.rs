@@ -282,7 +282,8 @@ impl Normalizer {
                 let (fact, identity) = (&decoded.facts[at], &identities[at]);
                 let key = facts::event_key(pseudonyms, identity.own, fact);
                 let meant = match &fact.value {
-                    Value::Text(text) => self.meant(fact, text),
+                    Value::Text(text) => self.meant(fact, text, reading::number(text)),
+                    Value::Code(code) => self.meant(fact, code, None),
                     _ => None,
                 };
                 rows.fact(fact, identity, key, recorded_at(fact, record), source(i, at), meant)?;
@@ -296,9 +297,10 @@ impl Normalizer {
         Ok((rows, tokens.into_iter().map(|(token, _, _)| token).collect(), watermarks.collect()))
     }
 
-    /// The number that a text means for the concept of its code; none if that has no unit.
-    fn meant(&self, fact: &Fact<'_>, text: &str) -> Option<Reading> {
-        let (number, grade) = (reading::number(text), reading::grade(text));
+    /// The number that a text or code means for the concept of its code; none if that has no unit.
+    /// `number` is what the text reads as.
+    fn meant(&self, fact: &Fact<'_>, text: &str, number: Option<Reading>) -> Option<Reading> {
+        let grade = reading::grade(text);
         if number.is_none() && grade.is_none() {
             return None;
         }

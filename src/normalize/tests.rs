@@ -499,6 +499,25 @@ fn texts_keep_their_words_and_get_their_number() {
 }
 
 #[test]
+fn a_coded_answer_is_no_number_however_it_looks() {
+    let mut site = site((GRADES, HOSPITAL.1));
+    let answer = |code: &str, answer: &str| {
+        format!(
+            r#"{{"resourceType":"Observation","id":"{code}{answer}","status":"final","subject":{{"reference":"Patient/p"}},
+            "code":{{"coding":[{{"system":"http://loinc.org","code":"{code}"}}]}},"effectiveDateTime":"1970-01-02T00:00:00Z",
+            "valueCodeableConcept":{{"coding":[{{"system":"http://snomed.info/sct","code":"{answer}"}}]}}}}"#
+        )
+    };
+    let answers = [answer("2", "112283007"), answer("1", "260415000")];
+    let records = [record(0, Format::Fhir, &answers[0]), record(1, Format::Fhir, &answers[1])];
+    let normalized = site.run(&records).unwrap();
+    let rows = rows(&normalized);
+    assert_eq!((rows[0].numeric_value, rows[0].text_value), (None, Some("112283007")));
+    assert_eq!((rows[1].numeric_value, rows[1].text_value), (Some(0.0), Some("260415000")), "not detected");
+    assert!(!rows[0].implausible && !rows[1].implausible);
+}
+
+#[test]
 fn codes_have_the_meaning_of_their_beginning() {
     let mut site = site((GRADES, HOSPITAL.1));
     let of = |code: &str| {

@@ -221,7 +221,7 @@ pub(super) fn line(fact: &Fact<'_>) -> String {
     let value = match &fact.value {
         Value::None => "-".to_owned(),
         Value::Number(number) => format!("{number:?}"),
-        Value::Text(text) => quoted(text),
+        Value::Text(text) | Value::Code(text) => quoted(text),
         Value::Bool(truth) => truth.to_string(),
     };
     let patient = match &fact.assigner {

@@ -297,7 +297,7 @@ impl<'a> Row<'a> {
         fact.code = match &rule.code {
             Code::Fixed(code) => Cow::Borrowed(code),
             Code::Around(before, after) => match std::mem::replace(&mut fact.value, Value::None) {
-                Value::Text(text) => Cow::Owned(format!("{before}{text}{after}")),
+                Value::Text(text) | Value::Code(text) => Cow::Owned(format!("{before}{text}{after}")),
                 Value::Number(number) => Cow::Owned(format!("{before}{number}{after}")),
                 Value::Bool(truth) => Cow::Owned(format!("{before}{truth}{after}")),
                 Value::None => Cow::Owned(format!("{before}{after}")),

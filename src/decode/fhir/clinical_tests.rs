@@ -234,7 +234,7 @@ fn answers_of_a_questionnaire() {
     let row = |code: &str, value, part: &str| (code.to_owned(), value, Some(0), part.to_owned());
     let expected = [
         row("8310-5", Value::Number(37.5), "/34565-2/8310-5"),
-        row("1", text("yes"), "1"),
+        row("1", Value::Code("yes".into()), "1"),
         row("1.1", Value::Number(2.5), "1.1"),
         row("2", Value::Bool(true), "2"),
         row("2", text("2026"), "2.1"),

@@ -161,7 +161,7 @@ fn every_value_of_an_observation() {
         (
             "valueCodeableConcept",
             json!({"coding": [{"code": "a"}, {"system": "http://loinc.org", "code": "LA1"}]}),
-            text("LA1"),
+            Value::Code("LA1".into()),
             None,
         ),
         ("valueCodeableConcept", json!({"text": "blue"}), text("blue"), None),

@@ -55,7 +55,7 @@ pub(super) fn read<'a>(element: &Element<'_, 'a>) -> Result<Option<Found<'a>>, R
             None => None,
         },
         "valueRatio" => ratio(element, name)?,
-        "valueCodeableConcept" => coding::code(element, name)?.map(|code| plain(Value::Text(code.code))),
+        "valueCodeableConcept" => coding::code(element, name)?.map(|code| plain(code.into_value())),
         "valueBoolean" => element.flag(name)?.map(|flag| plain(Value::Bool(flag))),
         "valueInteger" => element.number(name)?.map(|number| plain(Value::Number(number.value))),
         "valuePeriod" => match element.element(name, "Period")? {
@@ -78,8 +78,11 @@ pub(super) fn read<'a>(element: &Element<'_, 'a>) -> Result<Option<Found<'a>>, R
 /// `field` if the value is of the wrong type.
 pub(super) fn answer<'a>(answer: &Element<'_, 'a>) -> Result<Option<Found<'a>>, Reject> {
     if let Some(coding) = answer.element("valueCoding", "Coding")? {
-        let text = coding.text("code")?.or(coding.text("display")?);
-        return Ok(text.map(|text| Found { value: Value::Text(text), unit: None }));
+        let value = match coding.text("code")? {
+            Some(code) => Some(Value::Code(code)),
+            None => coding.text("display")?.map(Value::Text),
+        };
+        return Ok(value.map(|value| Found { value, unit: None }));
     }
     if let Some(number) = answer.number("valueDecimal")? {
         return Ok(Some(Found { value: Value::Number(number.value), unit: None }));

@@ -113,7 +113,7 @@ fn append<'a>(lines: &Lines<'a>, found: Vec<Found<'a>>, sink: &mut Sink<'_, 'a>)
     let line = found.into_iter().next().map_or(Value::None, |found| found.value);
     let line = match &line {
         Value::Text(line) => line,
-        Value::None | Value::Number(_) | Value::Bool(_) => "",
+        Value::None | Value::Number(_) | Value::Code(_) | Value::Bool(_) => "",
     };
     // What stands already was borrowed; from now on it is a copy that grows.
     sink.charge(line.len() * 2 + 1)?;

@@ -18,6 +18,7 @@ pub(super) fn fact<'o>(fact: Fact<'_>) -> Fact<'o> {
             Value::None => Value::None,
             Value::Number(number) => Value::Number(number),
             Value::Text(found) => Value::Text(text(found)),
+            Value::Code(code) => Value::Code(text(code)),
             Value::Bool(truth) => Value::Bool(truth),
         },
         unit: fact.unit.map(text),

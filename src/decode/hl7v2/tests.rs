@@ -57,7 +57,7 @@ impl Read<'_> {
         let say = |value: &Value<'_>| match value {
             Value::None => String::new(),
             Value::Number(number) => number.to_string(),
-            Value::Text(text) => text.to_string(),
+            Value::Text(text) | Value::Code(text) => text.to_string(),
             Value::Bool(truth) => truth.to_string(),
         };
         self.clinical().map(|f| (f.code.to_string(), say(&f.value), f.op == Op::Assert)).collect()

@@ -40,7 +40,7 @@ pub(super) fn read<'a>(message: &Message<'a>, obx: &Segment<'a>, sink: &mut Sink
             "NM" | "SI" => number(repeat, marks, sink),
             "SN" => structured(repeat, marks),
             "NR" => range(repeat, marks),
-            "CE" | "CWE" | "CNE" | "CF" => pick(repeat, marks).map(|code| Value::Text(code.code)),
+            "CE" | "CWE" | "CNE" | "CF" => pick(repeat, marks).map(|code| code.into_value()),
             "DT" | "TS" | "DTM" => time(marks.component(repeat, 1), message, marks),
             "TM" => match stamp::time_of_day(marks.component(repeat, 1)) {
                 Some(time) => Some(Value::Text(Cow::Owned(time))),

