@@ -8,7 +8,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("telemetry", &[]),
     ("settings", &[]),
     ("events", &[]),
-    ("library", &["events"]),
+    ("library", &["events", "telemetry"]),
     ("kafka", &["settings", "telemetry"]),
     ("decode", &["events", "settings"]),
     ("normalize", &["decode", "events", "settings"]),

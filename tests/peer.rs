@@ -69,16 +69,27 @@ impl Place {
 
     /// Starts the daemon with these roles.
     pub fn daemon(&self, roles: &str) -> Daemon {
+        self.daemon_with(roles, &[])
+    }
+
+    /// The same in an environment that says more.
+    pub fn daemon_with(&self, roles: &str, env: &[(&str, &str)]) -> Daemon {
         let log = self.dir.path().join(format!("{}.log", roles.replace(',', "-")));
         let file = File::options().create(true).append(true).open(&log).unwrap();
         let child = self
             .command(&["run", "--roles", roles])
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
             .unwrap();
         Daemon { child, log }
+    }
+
+    /// A path in this place's folder, as a URL.
+    pub fn path_url(&self, name: &str) -> url::Url {
+        url::Url::from_directory_path(self.dir.path().join(name)).unwrap()
     }
 
     /// A path in this place's folder, as text.
@@ -106,6 +117,28 @@ impl Daemon {
             std::thread::sleep(Duration::from_millis(20));
         }
         panic!("the daemon did not end within 60 s of SIGTERM:\n{}", self.log());
+    }
+
+    /// Sends a signal, such as STOP.
+    pub fn signal(&self, signal: &str) {
+        Command::new("kill").args([&format!("-{signal}"), &self.id().to_string()]).status().unwrap();
+    }
+
+    /// Process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it ends within `long`.
+    pub fn ends_within(&mut self, long: Duration) -> bool {
+        let started = Instant::now();
+        while self.is_alive() {
+            if started.elapsed() > long {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
     }
 
     /// SIGKILL.

@@ -67,7 +67,15 @@ impl Publisher {
         let thread = std::thread::Builder::new()
             .name(format!("{role}-out"))
             .spawn(move || {
-                for parcel in wanted {
+                loop {
+                    let parcel = match wanted.recv_timeout(Duration::from_secs(1)) {
+                        Ok(parcel) => parcel,
+                        Err(RecvTimeoutError::Timeout) => {
+                            transactions.hear();
+                            continue;
+                        }
+                        Err(RecvTimeoutError::Disconnected) => return,
+                    };
                     let started = Instant::now();
                     let result = publish(&mut transactions, &member, parcel);
                     let outcome = if result.is_ok() { "committed" } else { "failed" };

@@ -12,11 +12,12 @@ use rdkafka::ClientContext;
 use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{KafkaError, NextOffset, Partition, client};
 use crate::settings::Settings;
+use crate::telemetry::fault;
 
 /// How long a commit sleeps between two looks at the deliveries.
 const DELIVERY_STEP: Duration = Duration::from_micros(250);
@@ -154,6 +155,12 @@ impl Transactions {
         self.deadline
     }
 
+    /// Takes what the client has to say of its connections, which would pile up unheard and be logged
+    /// much later; to be called now and then while there is nothing to publish.
+    pub fn hear(&self) {
+        self.producer.poll(Duration::ZERO);
+    }
+
     /// Publishes `outbox` and commits `offsets` for `group`, all or nothing.
     ///
     /// # Errors
@@ -182,15 +189,28 @@ impl Transactions {
         consumed: Option<(&[(Partition, NextOffset)], &ConsumerGroupMetadata)>,
     ) -> Result<(), KafkaError> {
         let step = |step| move |cause| KafkaError::Transaction { step, cause };
+        self.passes("begin")?;
         self.producer.begin_transaction().map_err(step("begin"))?;
         let done = self.fill(outbox, consumed).and_then(|()| self.commit());
         if done.is_err()
-            && let Err(error) = self.producer.abort_transaction(self.deadline)
+            && let Err(error) = self.abort()
         {
             // The next owner of the transactional id aborts it; nothing of it becomes visible.
             tracing::warn!(%error, "a transaction could not be aborted by its own producer");
         }
         done
+    }
+
+    /// Aborts. librdkafka throws away what is still to be delivered and waits until that was heard, which
+    /// nobody does while it waits: without a word from here an abort takes its whole deadline.
+    fn abort(&self) -> Result<(), Cause> {
+        self.producer.purge(PurgeConfig::default().queue().inflight());
+        let started = Instant::now();
+        while self.producer.in_flight_count() > 0 && started.elapsed() < self.deadline {
+            self.producer.poll(Duration::ZERO);
+            std::thread::sleep(DELIVERY_STEP);
+        }
+        self.producer.abort_transaction(self.deadline)
     }
 
     fn fill(
@@ -202,13 +222,15 @@ impl Transactions {
         for message in &outbox.messages {
             self.send(outbox, message, started)?;
         }
+        self.passes("produced")?;
         let Some((offsets, group)) = consumed else { return Ok(()) };
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for (partition, next) in offsets {
             list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next.0))
                 .map_err(|cause| KafkaError::Transaction { step: "offsets", cause })?;
         }
-        self.retried("offsets", || self.producer.send_offsets_to_transaction(&list, group, self.deadline))
+        self.retried("offsets", || self.producer.send_offsets_to_transaction(&list, group, self.deadline))?;
+        self.passes("offsets")
     }
 
     fn send(&self, outbox: &Outbox, message: &Entry, started: Instant) -> Result<(), KafkaError> {
@@ -263,7 +285,17 @@ impl Transactions {
             std::thread::sleep(DELIVERY_STEP);
         }
         self.producer.context().check()?;
-        self.retried("commit", || self.producer.commit_transaction(self.deadline))
+        self.passes("delivered")?;
+        self.retried("commit", || self.producer.commit_transaction(self.deadline))?;
+        self.passes("committed")
+    }
+
+    /// A point at which tests break the process or take its answer away.
+    fn passes(&self, step: &'static str) -> Result<(), KafkaError> {
+        if fault(self.role, step) {
+            return Err(KafkaError::Deadline { what: "an answer that a test took away", deadline: self.deadline });
+        }
+        Ok(())
     }
 
     /// Repeats what librdkafka calls retriable, until the deadline.

@@ -22,6 +22,7 @@ use parquet::file::properties::WriterProperties;
 
 use super::table::{CHECKPOINT_EVERY, CLEAN_EVERY, application_version, positions_of};
 use super::{Library, LibraryError, Table, convert};
+use crate::telemetry::fault;
 
 /// Size at which a data file is closed and the next one begun.
 pub(super) const FILE_BYTES: Option<NonZeroU64> = NonZeroU64::new(32 << 20);
@@ -89,7 +90,9 @@ impl Library {
             let places: Vec<(usize, usize)> = chunk.iter().map(|a| (a.batch as usize, a.index as usize)).collect();
             writer.write(&interleave_record_batch(&batches, &places)?).await?;
         }
-        commit_rows(&delta, table, writer.finish().await?, transactions).await?;
+        let files = writer.finish().await?;
+        fault("library", "written");
+        commit_rows(&delta, table, files, transactions).await?;
         Ok(addresses.len() as u64)
     }
 }

@@ -12,8 +12,8 @@ use arrow::array::RecordBatch;
 use super::{Context, RoleError};
 use crate::events;
 use crate::kafka::{Assigned, Block, KafkaError, NextOffset, Partition, Position, Source, SourceEvent, SourceSettings};
-use crate::library::{Library, Table, alerts_batch, predictions_batch, with_position};
-use crate::telemetry::Beat;
+use crate::library::{Library, LibraryError, Table, alerts_batch, predictions_batch, with_position};
+use crate::telemetry::{Beat, fault};
 
 /// Commits after which the small files they left are put together.
 const COMPACT_EVERY: u32 = 100;
@@ -27,10 +27,12 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => role.gather(&block)?,
             Some(SourceEvent::Assigned(assigned, reply)) => {
+                fault("archive", "assigned");
                 // A polling thread that gave up waiting has said so itself.
                 let _ = reply.send(role.own(&assigned)?);
             }
             Some(SourceEvent::Revoked(partitions, reply)) => {
+                fault("archive", "revoked");
                 role.flush()?;
                 for partition in &partitions {
                     role.next.remove(partition);
@@ -172,7 +174,11 @@ impl<'c> Archive<'c> {
             let timer = metrics.stage_seconds.with_label_values(&["archive"]).start_timer();
             let batches = std::mem::take(&mut gathered.batches);
             let up_to = std::mem::take(&mut gathered.up_to);
+            fault("archive", "gathered");
             let rows = self.context.runtime.block_on(self.library.append(gathered.table, batches, &up_to))?;
+            if fault("archive", "appended") {
+                return Err(LibraryError::Conflict { table: gathered.table }.into());
+            }
             timer.observe_duration();
             metrics.archived_rows.with_label_values(&[gathered.table.name()]).inc_by(rows);
             if gathered.table == Table::Events {

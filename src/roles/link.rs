@@ -84,7 +84,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 let _ = reply.send(());
             }
             Some(SourceEvent::Failed(error)) => return Err(error.into()),
-            None => {}
+            None => role.transactions.hear(),
         }
     }
     Ok(())

@@ -22,7 +22,7 @@ use crate::kafka::{
 };
 use crate::normalize::{Normalized, Normalizer, Outcome, Record};
 use crate::settings::{Clock, RawTopic};
-use crate::telemetry::{Beat, Metrics};
+use crate::telemetry::{Beat, Metrics, fault};
 
 /// Indices into the topics of the role's producer.
 const EVENTS: usize = 0;
@@ -45,6 +45,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 asked = Instant::now();
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
+                fault("normalize", "assigned");
                 let now = Instant::now();
                 let mut starts = Vec::with_capacity(assigned.len());
                 for one in assigned {
@@ -56,6 +57,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 let _ = reply.send(starts);
             }
             Some(SourceEvent::Revoked(partitions, reply)) => {
+                fault("normalize", "revoked");
                 for partition in &partitions {
                     role.ticks.disown(partition);
                     context.metrics.forget_partition(&partition.topic, partition.number);
@@ -142,10 +144,12 @@ impl<'c> Normalize<'c> {
         if records.is_empty() {
             return Ok(());
         }
+        fault("normalize", "polled");
         self.identity.follow(self.normalizer.forest());
         let timer = metrics.stage_seconds.with_label_values(&["normalize"]).start_timer();
         let normalized = self.normalizer.run(&records)?;
         timer.observe_duration();
+        fault("normalize", "made");
 
         let now = Instant::now();
         let read = || block.partitions().iter().zip(&ends).filter_map(|(partition, end)| Some((partition, (*end)?)));

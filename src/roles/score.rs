@@ -24,7 +24,7 @@ use crate::kafka::{
 use crate::learn::Task;
 use crate::library::Library;
 use crate::models::Scratch;
-use crate::telemetry::{Beat, Metrics};
+use crate::telemetry::{Beat, Metrics, fault};
 
 /// Indices into the topics of the role's producer.
 const SCORES: usize = 0;
@@ -53,14 +53,17 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 asked = Instant::now();
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
+                fault("score", "assigned");
                 let parts = recover(context, &library, &assigned, || beat.beat())?;
                 let starts = parts.iter().map(|part| part.next).collect();
                 role.parts.extend(assigned.iter().map(|one| one.partition.number).zip(parts));
                 role.measure();
+                fault("score", "recovered");
                 // A polling thread that gave up waiting has said so itself.
                 let _ = reply.send(starts);
             }
             Some(SourceEvent::Revoked(partitions, reply)) => {
+                fault("score", "revoked");
                 for partition in &partitions {
                     role.parts.remove(&partition.number);
                     context.metrics.forget_partition(&partition.topic, partition.number);
@@ -208,10 +211,12 @@ impl<'c> Scoring<'c> {
             }
         }
         timer.observe_duration();
+        fault("score", "folded");
         self.outbox = self.publisher.outbox();
         let timer = metrics.stage_seconds.with_label_values(&["score"]).start_timer();
         self.score()?;
         timer.observe_duration();
+        fault("score", "scored");
         self.moves.write(self.context, &self.library, &mut self.outbox, EVENTS)?;
         if !next.is_empty() {
             self.publish(&next)?;

@@ -4,12 +4,14 @@
 //! and a [`Stop`] are made once and passed around, so that tests run side by side. Must never hold
 //! a patient: no label, name or log line may be made of an identifier, a value or a message.
 
+mod fault;
 mod health;
 mod log;
 mod metrics;
 mod stop;
 mod table;
 
+pub use fault::fault;
 pub use health::{Beat, Health};
 pub use log::{LogError, init_tracing};
 pub use metrics::Metrics;

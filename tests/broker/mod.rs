@@ -23,7 +23,8 @@ static ONE: Mutex<()> = Mutex::new(());
 pub struct Broker {
     process: Child,
     pub bootstrap: String,
-    _data: TempDir,
+    classpath: String,
+    data: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
@@ -40,6 +41,14 @@ impl Broker {
                 None
             }
         }
+    }
+
+    /// Kills the broker and starts it again on the same data and ports.
+    #[allow(dead_code, reason = "the benchmark does not break it")]
+    pub fn restart(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.process = launch(&self.classpath, &self.data.path().join("server.properties")).expect("the broker again");
     }
 
     /// Process id, for CPU figures.
@@ -82,15 +91,20 @@ fn try_start() -> Result<Broker, String> {
     let uuid = output(java(&classpath).args(["kafka.tools.StorageTool", "random-uuid"]))?;
     let id = uuid.lines().last().unwrap_or_default().trim().to_owned();
     output(java(&classpath).args(["kafka.tools.StorageTool", "format", "-t", &id, "-c"]).arg(&properties))?;
-    let mut process = java(&classpath)
+    let process = launch(&classpath, &properties)?;
+    Ok(Broker { process, bootstrap: format!("127.0.0.1:{port}"), classpath, data, _turn: turn })
+}
+
+fn launch(classpath: &str, properties: &Path) -> Result<Child, String> {
+    let mut process = java(classpath)
         .args(["-Xmx768m", "kafka.Kafka"])
-        .arg(&properties)
+        .arg(properties)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| format!("java: {e}"))?;
     wait_until_started(&mut process)?;
-    Ok(Broker { process, bootstrap: format!("127.0.0.1:{port}"), _data: data, _turn: turn })
+    Ok(process)
 }
 
 /// Reads the broker's output until it has started, and on for ever so that it never blocks.
