@@ -1,28 +1,15 @@
 //! The daemon as its operator sees it.
 
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
-use crate::peer::Place;
-
-fn get(port: u16, path: &str) -> Option<(u16, String)> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let status = text.split(' ').nth(1)?.parse().ok()?;
-    Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
-}
+use crate::peer::{Place, get};
 
 #[test]
 fn the_daemon_serves_its_health_and_metrics_and_drains() {
     let Some(broker) = Broker::start() else { return };
     let mut place = Place::new("hospital", &broker.bootstrap);
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    place.set("AUSCULT__SERVE__LISTEN", &format!("127.0.0.1:{port}"));
+    let port = place.serve();
     let daemon = place.daemon("normalize,score,archive,train,serve");
     let started = Instant::now();
     while get(port, "/readyz").is_none_or(|(status, _)| status != 200) {

@@ -16,6 +16,7 @@ mod layering;
 mod peer;
 
 mod bad_input;
+mod bounds;
 mod chaos;
 mod csv;
 mod daemon;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -45,6 +47,13 @@ impl Place {
     pub fn set(&mut self, key: &str, value: &str) -> &mut Place {
         self.env.insert(key.to_owned(), value.to_owned());
         self
+    }
+
+    /// Lets the daemon listen on a free port, and says which.
+    pub fn serve(&mut self) -> u16 {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        self.set("AUSCULT__SERVE__LISTEN", &format!("127.0.0.1:{port}"));
+        port
     }
 
     /// The command with this place's settings.
@@ -166,6 +175,24 @@ impl Drop for Daemon {
             eprintln!("--- {}\n{}", self.log.display(), self.log());
         }
     }
+}
+
+/// What a daemon's HTTP side answers: status and body.
+pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let status = text.split(' ').nth(1)?.parse().ok()?;
+    Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+/// Sum of the series of a metric, as the daemon at `port` shows them.
+pub fn metric(port: u16, name: &str) -> Option<f64> {
+    let (_, text) = get(port, "/metrics")?;
+    let series = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
+    Some(series.filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok()).sum())
 }
 
 /// A message as a subscriber sees it.

@@ -209,12 +209,17 @@ impl<'a> EventsView<'a> {
         self.code.is_empty()
     }
 
+    /// Subject of row `i`, which must be below [`len`](Self::len).
+    pub fn subject(&self, i: usize) -> Option<SubjectId> {
+        self.subject.is_valid(i).then(|| SubjectId(self.subject.value(i)))
+    }
+
     /// Row `i`; like indexing a slice, `i` must be below [`len`](Self::len).
     pub fn row(&self, i: usize) -> EventRef<'a> {
         let mut key = [0u8; 16];
         key.copy_from_slice(self.key.value(i));
         EventRef {
-            subject: self.subject.is_valid(i).then(|| SubjectId(self.subject.value(i))),
+            subject: self.subject(i),
             time: self.time.is_valid(i).then(|| self.time.value(i)),
             code: self.code.value(i),
             numeric_value: self.numeric.is_valid(i).then(|| self.numeric.value(i)),

@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use super::clock::Clock;
 use super::due::{Due, Prediction};
 use super::encounter::{Encounter, NEVER};
+use super::rest::Resting;
 use super::spec::FeatureSpec;
 use super::subject::Subject;
 use super::trigger::{Trigger, TriggerKind};
@@ -79,6 +80,12 @@ pub struct Fold {
     subjects: Vec<(SubjectId, Subject)>,
     /// The earliest due time of every subject that has one.
     pending: BTreeSet<(Micros, SubjectId)>,
+    /// Subjects that are not in memory.
+    pub(super) resting: Resting,
+    /// Position in the log of the rows that are applied.
+    position: i64,
+    /// The latest time at which anything became known.
+    known: Micros,
     bytes: usize,
     skipped: u64,
 }
@@ -115,9 +122,18 @@ impl Fold {
             index: HashMap::default(),
             subjects: Vec::new(),
             pending: BTreeSet::new(),
+            resting: Resting::default(),
+            position: 0,
+            known: Micros::MIN,
             bytes: 0,
             skipped: 0,
         }
+    }
+
+    /// Says at which position of the log the rows stand that are applied from here on;
+    /// [`Fold::rest`] goes by it.
+    pub fn at(&mut self, position: i64) {
+        self.position = position;
     }
 
     /// Takes the next event of the partition's log in. Predictions that fall due are added to
@@ -137,6 +153,8 @@ impl Fold {
         }
         let place = self.place(id);
         let Some((_, subject)) = self.subjects.get_mut(place) else { return Applied::Ignored };
+        self.known = self.known.max(event.recorded_at);
+        (subject.position, subject.known) = (self.position, subject.known.max(event.recorded_at));
         let (due_before, bytes_before) = (subject.due, subject.bytes);
         if subject.due <= event.recorded_at {
             self.skipped += skip(&self.rules, subject, event.recorded_at);
@@ -168,14 +186,14 @@ impl Fold {
         applied
     }
 
-    /// How many subjects the state holds.
+    /// How many subjects are in memory.
     pub fn subjects(&self) -> usize {
         self.subjects.len()
     }
 
     /// Bytes of the state, about.
     pub fn bytes(&self) -> usize {
-        self.bytes + self.links.bytes()
+        self.bytes + self.links.bytes() + self.resting.bytes()
     }
 
     /// The sealed identifier of a subject, if the log holds one.
@@ -188,13 +206,18 @@ impl Fold {
         self.clock.now()
     }
 
+    /// The latest time at which anything became known of anybody; [`Micros::MIN`] before the first.
+    pub fn known(&self) -> Micros {
+        self.known
+    }
+
     /// How many due times were skipped because of [`CATCH_UP`].
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// Hash of everything the state holds, the same on every machine of one architecture for
-    /// the same log (invariant 3). Not cheap.
+    /// Hash of everything the state holds in memory, the same on every machine of one architecture
+    /// for the same log (invariant 3), where nobody rests. Not cheap.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         self.clock.digest(&mut hasher);
@@ -212,6 +235,30 @@ impl Fold {
         *hasher.finalize().as_bytes()
     }
 
+    /// The subjects in memory.
+    pub(super) fn awake(&self) -> &[(SubjectId, Subject)] {
+        &self.subjects
+    }
+
+    /// Whether a subject is in memory.
+    pub(super) fn is_awake(&self, id: SubjectId) -> bool {
+        self.index.contains_key(&id.0)
+    }
+
+    /// The subjects, of a fold that has done its work.
+    pub(super) fn into_subjects(self) -> Vec<(SubjectId, Subject)> {
+        self.subjects
+    }
+
+    /// Takes a subject in as it is.
+    pub(super) fn put(&mut self, id: SubjectId, subject: Subject) {
+        let place = self.place(id);
+        if let Some((_, known)) = self.subjects.get_mut(place) {
+            self.bytes = self.bytes + subject.bytes - known.bytes;
+            *known = subject;
+        }
+    }
+
     fn place(&mut self, id: SubjectId) -> usize {
         if let Some(place) = self.index.get(&id.0) {
             return *place as usize;
@@ -225,7 +272,7 @@ impl Fold {
     }
 
     /// Forgets a subject.
-    fn remove(&mut self, id: SubjectId) {
+    pub(super) fn remove(&mut self, id: SubjectId) {
         let Some(place) = self.index.remove(&id.0) else { return };
         let (_, subject) = self.subjects.swap_remove(place as usize);
         self.bytes -= subject.bytes;

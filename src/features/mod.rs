@@ -13,6 +13,9 @@
 //! subject that loses an identifier forgets what was told under it, and what is moved to the other
 //! comes there as rows of the log. No prediction is made *on* a moved row.
 //!
+//! Nobody needs to be in memory of whom nothing is due: such a subject may [rest](Fold::rest), and
+//! is folded anew from its own rows when it is told of again. That leaves no trace either.
+//!
 //! Must never do I/O, read a clock, or depend on the order of a hash map.
 
 mod clock;
@@ -21,6 +24,7 @@ mod due;
 mod encounter;
 mod fold;
 mod parse;
+mod rest;
 mod series;
 mod spec;
 mod subject;
@@ -32,6 +36,7 @@ mod tests;
 
 pub use due::{Due, NOT_OBSERVED, Prediction};
 pub use fold::{Applied, CATCH_UP, Fold};
+pub use rest::Asleep;
 pub use spec::FeatureSpec;
 pub use trigger::{RawTrigger, Trigger, TriggerKind};
 

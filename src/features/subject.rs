@@ -108,6 +108,10 @@ pub(super) struct Subject {
     pub(super) last_on: Vec<Micros>,
     /// The earliest due time of all encounters.
     pub(super) due: Micros,
+    /// Position in the log of its last row. Like the next, no part of the state.
+    pub(super) position: i64,
+    /// The latest time at which anything became known of it.
+    pub(super) known: Micros,
     next_number: u32,
     /// Heap bytes, about.
     pub(super) bytes: usize,
@@ -126,6 +130,8 @@ impl Subject {
             source: String::new(),
             last_on: Vec::new(),
             due: NEVER,
+            position: 0,
+            known: Micros::MIN,
             next_number: 0,
             bytes: size_of::<Subject>(),
         }

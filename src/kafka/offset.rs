@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use rdkafka::error::KafkaError;
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
 /// A partition of a topic.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Partition {
@@ -24,6 +27,15 @@ impl Position {
     pub fn next(self) -> NextOffset {
         NextOffset(self.0 + 1)
     }
+}
+
+/// Offsets as librdkafka takes them.
+pub(super) fn offset_list(offsets: &[(Partition, NextOffset)]) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for (partition, next) in offsets {
+        list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next.0))?;
+    }
+    Ok(list)
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use prometheus::Histogram;
 
 use super::{KafkaError, Member, NextOffset, Outbox, Partition, Transactions};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, is_loose};
 
 /// Adds the rest of a transaction's messages.
 pub type Fill = Box<dyn FnOnce(&mut Outbox) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
@@ -153,8 +153,13 @@ impl Drop for Publisher {
 fn publish(transactions: &mut Transactions, member: &Member, parcel: Parcel) -> Result<Outbox, KafkaError> {
     let mut outbox = parcel.outbox;
     (parcel.fill)(&mut outbox).map_err(KafkaError::Fill)?;
-    let group = member.metadata().ok_or(KafkaError::NoGroup)?;
-    transactions.publish(&outbox, &parcel.offsets, &group)?;
+    if is_loose() {
+        transactions.publish_loosely(&outbox)?;
+        member.commit(&parcel.offsets)?;
+    } else {
+        let group = member.metadata().ok_or(KafkaError::NoGroup)?;
+        transactions.publish(&outbox, &parcel.offsets, &group)?;
+    }
     (parcel.committed)();
     Ok(outbox)
 }

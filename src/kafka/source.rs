@@ -15,13 +15,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, ConsumerGroupMetadata};
 use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::block::Queued;
+use super::offset::offset_list;
 use super::table::watermarks;
 use super::{Block, KafkaError, NextOffset, Partition, client};
 use crate::settings::{Kafka, Limits};
@@ -201,6 +202,12 @@ impl Member {
     pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
         self.consumer.group_metadata()
     }
+
+    /// Commits offsets outside of a transaction: what a benchmark compares with.
+    pub(super) fn commit(&self, offsets: &[(Partition, NextOffset)]) -> Result<(), KafkaError> {
+        let list = offset_list(offsets).map_err(KafkaError::Consume)?;
+        self.consumer.commit(&list, CommitMode::Async).map_err(KafkaError::Consume)
+    }
 }
 
 impl Drop for Source {
@@ -367,6 +374,10 @@ impl Rebalances {
 
     /// What the broker knows of the partitions in `list`.
     fn ask(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<Vec<Assigned>, KafkaError> {
+        // A member that others leave nothing to is told so.
+        if list.count() == 0 {
+            return Ok(Vec::new());
+        }
         let committed = consumer
             .committed_offsets(list.clone(), self.deadline)
             .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;

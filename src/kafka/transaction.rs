@@ -13,11 +13,11 @@ use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext, PurgeConfig};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::offset::offset_list;
 use super::{KafkaError, NextOffset, Partition, client};
 use crate::settings::Settings;
-use crate::telemetry::fault;
+use crate::telemetry::{fault, is_loose};
 
 /// How long a commit sleeps between two looks at the deliveries.
 const DELIVERY_STEP: Duration = Duration::from_micros(250);
@@ -132,16 +132,21 @@ impl Transactions {
     /// # Errors
     /// If the client cannot be made or no broker answers within `kafka.deadline`.
     pub fn open(settings: &Settings, role: &'static str, topics: &[&str]) -> Result<Self, KafkaError> {
-        let config = client::transactional(&settings.kafka, role, &settings.instance, settings.limits.message_bytes());
+        let bytes = settings.limits.message_bytes();
+        let config = if is_loose() {
+            client::producer(&settings.kafka, role, bytes)
+        } else {
+            client::transactional(&settings.kafka, role, &settings.instance, bytes)
+        };
         let producer: BaseProducer<Deliveries> = config
             .create_with_context(Deliveries::default())
             .map_err(|cause| KafkaError::Client { client: role, cause })?;
         let deadline = settings.kafka.deadline;
-        producer.init_transactions(deadline).map_err(|cause| KafkaError::Unreachable {
-            brokers: settings.kafka.brokers.clone(),
-            deadline,
-            cause,
-        })?;
+        if !is_loose() {
+            let brokers = settings.kafka.brokers.clone();
+            let unreachable = |cause| KafkaError::Unreachable { brokers, deadline, cause };
+            producer.init_transactions(deadline).map_err(unreachable)?;
+        }
         Ok(Transactions { producer, role, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })
     }
 
@@ -183,6 +188,12 @@ impl Transactions {
         self.transact(outbox, None)
     }
 
+    /// Publishes `outbox` without a transaction: what a benchmark compares with.
+    pub(super) fn publish_loosely(&mut self, outbox: &Outbox) -> Result<(), KafkaError> {
+        self.send_all(outbox)?;
+        self.deliver()
+    }
+
     fn transact(
         &mut self,
         outbox: &Outbox,
@@ -205,12 +216,24 @@ impl Transactions {
     /// nobody does while it waits: without a word from here an abort takes its whole deadline.
     fn abort(&self) -> Result<(), Cause> {
         self.producer.purge(PurgeConfig::default().queue().inflight());
+        self.hear_all();
+        self.producer.abort_transaction(self.deadline)
+    }
+
+    /// Polls until nothing is on its way; false if that is not reached within the deadline.
+    ///
+    /// (2) Saves 100 ms: rdkafka's flush polls in steps of 100 ms. The wait is a sleep of our own: rdkafka
+    /// rounds what is left of a poll's time down to milliseconds and spins through the last one.
+    fn hear_all(&self) -> bool {
         let started = Instant::now();
-        while self.producer.in_flight_count() > 0 && started.elapsed() < self.deadline {
+        while self.producer.in_flight_count() > 0 {
+            if started.elapsed() > self.deadline {
+                return false;
+            }
             self.producer.poll(Duration::ZERO);
             std::thread::sleep(DELIVERY_STEP);
         }
-        self.producer.abort_transaction(self.deadline)
+        true
     }
 
     fn fill(
@@ -218,19 +241,17 @@ impl Transactions {
         outbox: &Outbox,
         consumed: Option<(&[(Partition, NextOffset)], &ConsumerGroupMetadata)>,
     ) -> Result<(), KafkaError> {
-        let started = Instant::now();
-        for message in &outbox.messages {
-            self.send(outbox, message, started)?;
-        }
+        self.send_all(outbox)?;
         self.passes("produced")?;
         let Some((offsets, group)) = consumed else { return Ok(()) };
-        let mut list = TopicPartitionList::with_capacity(offsets.len());
-        for (partition, next) in offsets {
-            list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(next.0))
-                .map_err(|cause| KafkaError::Transaction { step: "offsets", cause })?;
-        }
+        let list = offset_list(offsets).map_err(|cause| KafkaError::Transaction { step: "offsets", cause })?;
         self.retried("offsets", || self.producer.send_offsets_to_transaction(&list, group, self.deadline))?;
         self.passes("offsets")
+    }
+
+    fn send_all(&self, outbox: &Outbox) -> Result<(), KafkaError> {
+        let started = Instant::now();
+        outbox.messages.iter().try_for_each(|message| self.send(outbox, message, started))
     }
 
     fn send(&self, outbox: &Outbox, message: &Entry, started: Instant) -> Result<(), KafkaError> {
@@ -270,24 +291,18 @@ impl Transactions {
     }
 
     fn commit(&self) -> Result<(), KafkaError> {
-        let started = Instant::now();
-        // (2) Saves 100 ms: rdkafka's flush polls in steps of 100 ms, so the deliveries are polled
-        // here until none is outstanding. The wait is a sleep of our own: rdkafka rounds what is
-        // left of a poll's time down to milliseconds and spins through the last one.
-        while self.producer.in_flight_count() > 0 {
-            if started.elapsed() > self.deadline {
-                return Err(KafkaError::Deadline {
-                    what: "delivery of a transaction's messages",
-                    deadline: self.deadline,
-                });
-            }
-            self.producer.poll(Duration::ZERO);
-            std::thread::sleep(DELIVERY_STEP);
-        }
-        self.producer.context().check()?;
+        self.deliver()?;
         self.passes("delivered")?;
         self.retried("commit", || self.producer.commit_transaction(self.deadline))?;
         self.passes("committed")
+    }
+
+    fn deliver(&self) -> Result<(), KafkaError> {
+        if !self.hear_all() {
+            let what = "delivery of a transaction's messages";
+            return Err(KafkaError::Deadline { what, deadline: self.deadline });
+        }
+        self.producer.context().check()
     }
 
     /// A point at which tests break the process or take its answer away.

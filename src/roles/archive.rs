@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 
+use super::lag::Lag;
 use super::{Context, RoleError};
 use crate::events;
 use crate::kafka::{Assigned, Block, KafkaError, NextOffset, Partition, Position, Source, SourceEvent, SourceSettings};
@@ -21,21 +22,23 @@ const COMPACT_EVERY: u32 = 100;
 /// Runs the role until the process stops; what was gathered by then is still committed.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let mut role = Archive::open(context)?;
-    beat.ready(true);
     loop {
         beat.beat();
+        role.look_at_lag()?;
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => role.gather(&block)?,
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 fault("archive", "assigned");
                 // A polling thread that gave up waiting has said so itself.
                 let _ = reply.send(role.own(&assigned)?);
+                beat.ready(true);
             }
             Some(SourceEvent::Revoked(partitions, reply)) => {
                 fault("archive", "revoked");
                 role.flush()?;
                 for partition in &partitions {
                     role.next.remove(partition);
+                    context.metrics.forget_partition("archive", &partition.topic, partition.number);
                 }
                 let _ = reply.send(());
             }
@@ -58,6 +61,7 @@ struct Archive<'c> {
     library: Library,
     source: Source,
     next: BTreeMap<Partition, NextOffset>,
+    lag: Lag,
     tables: [Gathered; 3],
     rows: usize,
     since: Instant,
@@ -97,6 +101,7 @@ impl<'c> Archive<'c> {
                 topics: vec![topics.events.clone(), topics.scores.clone(), topics.alerts.clone()],
             })?,
             next: BTreeMap::new(),
+            lag: Lag::new("archive"),
             tables: [
                 table(Table::Events, &topics.events),
                 table(Table::Predictions, &topics.scores),
@@ -162,6 +167,12 @@ impl<'c> Archive<'c> {
             self.tables[table].batches.push(batch);
         }
         Ok(())
+    }
+
+    fn look_at_lag(&mut self) -> Result<(), RoleError> {
+        let (metrics, deadline) = (&self.context.metrics, self.context.site.settings.kafka.deadline);
+        let owned = self.next.iter().map(|(partition, next)| (partition.clone(), *next));
+        self.lag.measure(&self.source, metrics, &metrics.archive_lag, deadline, owned)
     }
 
     /// One Delta commit a table for what was gathered.

@@ -2,6 +2,7 @@
 
 use crate::alerts::AlertError;
 use crate::events::EventsError;
+use crate::features::Asleep;
 use crate::kafka::KafkaError;
 use crate::learn::LearnError;
 use crate::library::LibraryError;
@@ -23,6 +24,9 @@ pub enum RoleError {
     /// The DataFusion plan.
     #[error(transparent)]
     Normalize(#[from] NormalizeError),
+    /// A subject that rested.
+    #[error(transparent)]
+    Asleep(#[from] Asleep),
     /// The case library.
     #[error(transparent)]
     Library(#[from] LibraryError),

@@ -33,11 +33,10 @@ const LINKS: usize = 2;
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let mut role = Normalize::open(context)?;
     let waits = context.metrics.source_wait_seconds.with_label_values(&["normalize"]);
-    beat.ready(true);
     let mut asked = Instant::now();
     while !context.stop.is_stopped() {
         beat.beat();
-        role.lag.measure(&role.source, &context.metrics, context.site.settings.kafka.deadline, role.ticks.owned())?;
+        role.look_at_lag()?;
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => {
                 waits.observe(asked.elapsed().as_secs_f64());
@@ -55,12 +54,13 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 }
                 // A polling thread that gave up waiting has said so itself.
                 let _ = reply.send(starts);
+                beat.ready(true);
             }
             Some(SourceEvent::Revoked(partitions, reply)) => {
                 fault("normalize", "revoked");
                 for partition in &partitions {
                     role.ticks.disown(partition);
-                    context.metrics.forget_partition(&partition.topic, partition.number);
+                    context.metrics.forget_partition("normalize", &partition.topic, partition.number);
                 }
                 role.publisher.settle()?;
                 let _ = reply.send(());
@@ -108,7 +108,7 @@ impl<'c> Normalize<'c> {
             identity,
             source,
             ticks: Ticks::new(settings.time, raw_partitions(settings)?),
-            lag: Lag::default(),
+            lag: Lag::new("normalize"),
             room: letter::Room::default(),
         })
     }
@@ -186,7 +186,7 @@ impl<'c> Normalize<'c> {
 
     /// Nothing came for a while: the clock goes on by itself where it may.
     fn quiet(&mut self) -> Result<(), RoleError> {
-        self.context.metrics.queue_bytes.set(self.source.queued_bytes() as i64);
+        self.context.metrics.queue_bytes.with_label_values(&["normalize"]).set(self.source.queued_bytes() as i64);
         if self.context.site.settings.time.clock == Clock::Events {
             return Ok(());
         }
@@ -227,6 +227,11 @@ impl<'c> Normalize<'c> {
         Ok(())
     }
 
+    fn look_at_lag(&mut self) -> Result<(), RoleError> {
+        let (metrics, deadline) = (&self.context.metrics, self.context.site.settings.kafka.deadline);
+        self.lag.measure(&self.source, metrics, &metrics.consumer_lag, deadline, self.ticks.owned())
+    }
+
     /// Sets the gauges.
     fn show(&self) {
         let metrics = &self.context.metrics;
@@ -236,7 +241,7 @@ impl<'c> Normalize<'c> {
                 .with_label_values(&[&*partition.topic, &partition.number.to_string()])
                 .set(watermark as f64 / 1e6);
         }
-        metrics.queue_bytes.set(self.source.queued_bytes() as i64);
+        metrics.queue_bytes.with_label_values(&["normalize"]).set(self.source.queued_bytes() as i64);
     }
 }
 

@@ -3,14 +3,17 @@
 //! First the case library up to the committed offset C or the archived position D,
 //! whichever is less; then, by reading the log on from there, Kafka up to C. All of that
 //! is folded without emitting. Whatever is missing in between stops the role: it is never
-//! skipped (invariant 3).
+//! skipped (invariant 3). A subject that rested is folded anew from the library alone, which
+//! held all of it when it went to rest.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZero;
 use std::sync::Arc;
+use std::thread;
 
 use super::{Context, RoleError};
 use crate::alerts::Memory;
-use crate::events::EventsView;
+use crate::events::{EventsView, SubjectId};
 use crate::features::Fold;
 use crate::kafka::{Assigned, NextOffset, Position, read_partitions};
 use crate::library::{Library, Table, positions};
@@ -46,43 +49,78 @@ fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOffset,
     Ok((assigned.check(after_library)?, live))
 }
 
-/// Rebuilds the state of assigned partitions, in their order; reading goes on at [`Part::next`].
-/// `beat` is called between them.
+/// Rebuilds the state of assigned partitions, several at a time; reading goes on at [`Part::next`].
+/// `beat` is called after each.
 pub(super) fn recover(
     context: &Context,
     library: &Library,
     assigned: &[Assigned],
-    beat: impl Fn(),
-) -> Result<Vec<Part>, RoleError> {
-    let site = &context.site;
+    beat: impl Fn() + Sync,
+) -> Result<BTreeMap<i32, Part>, RoleError> {
     let archived = context.runtime.block_on(library.positions(Table::Events))?;
     let numbers: Vec<i32> = assigned.iter().map(|one| one.partition.number).collect();
     let mut memories = memories(context, &numbers)?;
-    let mut parts = Vec::with_capacity(assigned.len());
-    for one in assigned {
+    let recovered = |one: &Assigned| {
         let number = one.partition.number;
-        let triggers = site.tasks.iter().map(|task| task.trigger.clone()).collect();
-        let mut fold = Fold::new(Arc::clone(&site.features), triggers);
+        let mut fold = fold(context);
         let (next, live) = start(one, archived.get(&(number as u32)).map(|&d| Position(d)))?;
-        let rows = context.runtime.block_on(replay(library, number as u32, next, &mut fold))?;
-        let memory = memories.remove(&number).unwrap_or_default();
-        tracing::info!(
-            partition = number,
-            rows,
-            subjects = fold.subjects(),
-            from = next.0,
-            live = live.0,
-            "state recovered"
-        );
-        parts.push(Part { fold, memory, next, live });
+        let rows = context.runtime.block_on(replay(library, number as u32, None, next, &mut fold))?;
+        let subjects = fold.subjects();
+        tracing::info!(partition = number, rows, subjects, from = next.0, live = live.0, "state recovered");
         beat();
+        Ok((number, Part { fold, memory: HashMap::new(), next, live }))
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    let mut parts = thread::scope(|scope| {
+        let share = |worker| assigned.iter().skip(worker).step_by(workers).map(recovered).collect();
+        let threads: Vec<_> =
+            (0..workers.min(assigned.len())).map(|worker| scope.spawn(move || share(worker))).collect();
+        let mut parts = BTreeMap::new();
+        for thread in threads {
+            let done: Result<Vec<(i32, Part)>, RoleError> =
+                thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            parts.extend(done?);
+        }
+        Ok::<_, RoleError>(parts)
+    })?;
+    for (number, part) in &mut parts {
+        part.memory = memories.remove(number).unwrap_or_default();
     }
     Ok(parts)
 }
 
-/// Folds the library's rows of a partition that lie before `next`; returns how many.
-async fn replay(library: &Library, partition: u32, next: NextOffset, fold: &mut Fold) -> Result<u64, RoleError> {
-    let mut history = library.history(partition).await?;
+/// Takes subjects that rest back into the state of a partition, before the row at [`Part::next`].
+pub(super) fn wake(
+    context: &Context,
+    library: &Library,
+    partition: i32,
+    part: &mut Part,
+    subjects: Vec<SubjectId>,
+) -> Result<(), RoleError> {
+    let mut told = fold(context);
+    let rows = replay(library, partition as u32, Some(subjects.clone()), part.next, &mut told);
+    context.runtime.block_on(rows)?;
+    Ok(part.fold.wake(&subjects, told)?)
+}
+
+fn fold(context: &Context) -> Fold {
+    let site = &context.site;
+    Fold::new(Arc::clone(&site.features), site.tasks.iter().map(|task| task.trigger.clone()).collect())
+}
+
+/// Folds the library's rows of a partition, or of some of its subjects, that lie before `next`;
+/// returns how many.
+async fn replay(
+    library: &Library,
+    partition: u32,
+    subjects: Option<Vec<SubjectId>>,
+    next: NextOffset,
+    fold: &mut Fold,
+) -> Result<u64, RoleError> {
+    let mut history = match subjects {
+        Some(subjects) => library.history_of(partition, subjects).await?,
+        None => library.history(partition).await?,
+    };
     let mut rows = 0;
     while let Some(batch) = history.next().await? {
         let view = EventsView::new(&batch)?;
@@ -90,6 +128,7 @@ async fn replay(library: &Library, partition: u32, next: NextOffset, fold: &mut 
             if position >= next.0 {
                 return Ok(rows);
             }
+            fold.at(position);
             fold.apply(&view.row(row), None);
             rows += 1;
         }

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 use super::champions::{Champion, Champions};
 use super::lag::Lag;
 use super::moves::Moves;
-use super::recover::{Part, memory_key, recover};
+use super::recover::{Part, memory_key, recover, wake};
 use super::{Context, RoleError, wall_now};
 use crate::alerts::{
     Alert, Contribution, Decision, Explained, Identifier, ModelName, Score, Status, cloud_event, decide, score_json,
 };
 use crate::events::{self, EventsView};
-use crate::features::{Applied, Due, Prediction};
+use crate::features::{Applied, Due, Fold, Prediction};
 use crate::kafka::{
     Block, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings, Transactions,
 };
 use crate::learn::Task;
-use crate::library::Library;
+use crate::library::{Library, Table};
 use crate::models::Scratch;
 use crate::telemetry::{Beat, Metrics, fault};
 
@@ -40,12 +40,12 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     let library = context.runtime.block_on(Library::open(&context.site.settings.library))?;
     let mut role = Scoring::open(context, library.clone())?;
     let waits = context.metrics.source_wait_seconds.with_label_values(&["score"]);
-    beat.ready(true);
     let mut asked = Instant::now();
     while !context.stop.is_stopped() {
         beat.beat();
         role.champions.follow();
         role.look_at_lag()?;
+        role.rest()?;
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => {
                 waits.observe(asked.elapsed().as_secs_f64());
@@ -54,11 +54,13 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 fault("score", "assigned");
+                beat.ready(false);
                 let parts = recover(context, &library, &assigned, || beat.beat())?;
-                let starts = parts.iter().map(|part| part.next).collect();
-                role.parts.extend(assigned.iter().map(|one| one.partition.number).zip(parts));
+                let starts = assigned.iter().filter_map(|one| Some(parts.get(&one.partition.number)?.next)).collect();
+                role.parts.extend(parts);
                 role.measure();
                 fault("score", "recovered");
+                beat.ready(true);
                 // A polling thread that gave up waiting has said so itself.
                 let _ = reply.send(starts);
             }
@@ -66,7 +68,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 fault("score", "revoked");
                 for partition in &partitions {
                     role.parts.remove(&partition.number);
-                    context.metrics.forget_partition(&partition.topic, partition.number);
+                    context.metrics.forget_partition("score", &partition.topic, partition.number);
                 }
                 role.measure();
                 role.publisher.settle()?;
@@ -88,6 +90,8 @@ struct Scoring<'c> {
     source: Source,
     parts: BTreeMap<i32, Part>,
     lag: Lag,
+    /// When subjects last went to rest.
+    rested: Instant,
     due: Due,
     moves: Moves,
     scratch: Scratch,
@@ -156,7 +160,8 @@ impl<'c> Scoring<'c> {
             publisher: Publisher::start(transactions, source.member(), context.metrics.clone())?,
             source,
             parts: BTreeMap::new(),
-            lag: Lag::default(),
+            lag: Lag::new("score"),
+            rested: Instant::now(),
             due: Due::default(),
             moves: Moves::default(),
             scratch: Scratch::default(),
@@ -189,6 +194,11 @@ impl<'c> Scoring<'c> {
                 cause,
             })?;
             let view = EventsView::new(&batch)?;
+            let asleep = part.fold.asleep(&view);
+            if !asleep.is_empty() {
+                wake(self.context, &self.library, number, part, asleep)?;
+            }
+            part.fold.at(record.offset);
             let is_live = record.offset >= part.live.0;
             for row in 0..view.len() {
                 let due = is_live.then_some(&mut self.due);
@@ -377,7 +387,7 @@ impl<'c> Scoring<'c> {
     /// The outbox and the offsets into one transaction; then what it held is counted.
     fn publish(&mut self, next: &BTreeMap<i32, NextOffset>) -> Result<(), RoleError> {
         let context = self.context;
-        let topic: std::sync::Arc<str> = context.site.settings.topics.events.as_str().into();
+        let topic: Arc<str> = context.site.settings.topics.events.as_str().into();
         let offsets: Vec<(Partition, NextOffset)> =
             next.iter().map(|(&number, &next)| (Partition { topic: topic.clone(), number }, next)).collect();
         let (made, metrics, site) =
@@ -389,15 +399,39 @@ impl<'c> Scoring<'c> {
     }
 
     fn look_at_lag(&mut self) -> Result<(), RoleError> {
-        let settings = &self.context.site.settings;
-        let topic: std::sync::Arc<str> = settings.topics.events.as_str().into();
+        let (settings, metrics) = (&self.context.site.settings, &self.context.metrics);
+        let topic: Arc<str> = settings.topics.events.as_str().into();
         let owned = self.parts.iter().map(|(&number, part)| (Partition { topic: topic.clone(), number }, part.next));
-        self.lag.measure(&self.source, &self.context.metrics, settings.kafka.deadline, owned)
+        self.lag.measure(&self.source, metrics, &metrics.consumer_lag, settings.kafka.deadline, owned)
+    }
+
+    /// Lets subjects rest of whom nothing became known for long, once the library holds all of them.
+    fn rest(&mut self) -> Result<(), RoleError> {
+        let settings = &self.context.site.settings;
+        if self.rested.elapsed() < settings.archive.every {
+            return Ok(());
+        }
+        self.rested = Instant::now();
+        let inactive = settings.limits.inactive.as_micros() as i64;
+        let before = |fold: &Fold| fold.clock().unwrap_or(fold.known()).saturating_sub(inactive);
+        if self.parts.values().all(|part| part.fold.restful(before(&part.fold)) == 0) {
+            return Ok(());
+        }
+        let archived = self.context.runtime.block_on(self.library.positions(Table::Events))?;
+        for (number, part) in &mut self.parts {
+            if let Some(&position) = archived.get(&(*number as u32)) {
+                part.fold.rest(before(&part.fold), position);
+            }
+        }
+        self.measure();
+        Ok(())
     }
 
     fn measure(&self) {
         let metrics = &self.context.metrics;
         let folds = || self.parts.values().map(|part| &part.fold);
+        metrics.queue_bytes.with_label_values(&["score"]).set(self.source.queued_bytes() as i64);
+        metrics.state_resting_subjects.set(folds().map(|fold| fold.resting() as i64).sum());
         metrics.state_subjects.set(folds().map(|fold| fold.subjects() as i64).sum());
         metrics.state_bytes.set(folds().map(|fold| fold.bytes() as i64).sum());
     }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
@@ -160,18 +160,30 @@ async fn show_metrics(State(shared): State<Shared>) -> Response {
 }
 
 async fn show_live(State(shared): State<Shared>) -> Response {
-    verdict("late", &shared.health.late())
+    verdict("late", &shared.health.late()).into_response()
 }
 
-async fn show_ready(State(shared): State<Shared>) -> Response {
-    verdict("not ready", &shared.health.unready())
+/// `?verbose`, as Kubernetes has it: also how far behind the process is. Falling behind makes nobody
+/// unready: taking the work away would not help.
+async fn show_ready(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
+    let (status, verdict) = verdict("not ready", &shared.health.unready());
+    if query.as_deref() != Some("verbose") {
+        return (status, verdict).into_response();
+    }
+    match shared.metrics.progress() {
+        Ok(progress) => (status, format!("{verdict}\n{progress}")).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be rendered");
+            failure(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be rendered; the log says why")
+        }
+    }
 }
 
-fn verdict(what: &str, names: &[&str]) -> Response {
+fn verdict(what: &str, names: &[&str]) -> (StatusCode, String) {
     if names.is_empty() {
-        (StatusCode::OK, "ok").into_response()
+        (StatusCode::OK, "ok".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("{what}: {}", names.join(", "))).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{what}: {}", names.join(", ")))
     }
 }
 
@@ -221,7 +233,8 @@ fn openapi() -> Value {
             } },
             "/readyz": { "get": {
                 "operationId": "readyz",
-                "summary": "Whether everything can do its work",
+                "summary": "Whether everything can do its work; with ?verbose also lags and times to catch up",
+                "parameters": [{ "name": "verbose", "in": "query", "allowEmptyValue": true, "schema": { "type": "string" } }],
                 "responses": {
                     "200": { "description": "ok", "content": text },
                     "503": { "description": "the names of what is not ready", "content": text }

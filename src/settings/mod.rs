@@ -157,6 +157,9 @@ pub struct Limits {
     pub queue_bytes: usize,
     /// How long a batch waits for more records.
     pub linger: Duration,
+    /// A subject without an open encounter of whom nothing became known for so long leaves memory, and
+    /// is read back from the library when it is told of again.
+    pub inactive: Duration,
 }
 
 /// When the archive commits.

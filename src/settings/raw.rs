@@ -82,6 +82,7 @@ batch_records = 20_000
 batch_bytes = 700_000
 queue_bytes = 67_108_864
 linger = "5ms"
+inactive = "7d"
 
 [archive]
 every = "10s"

@@ -320,12 +320,14 @@ impl Reader<'_> {
             self.problem("limits.queue_bytes", value.as_ref(), what, "make it several times limits.record_bytes");
         }
         let linger = self.span("limits.linger", "0ms", "10s");
+        let inactive = self.span("limits.inactive", "1s", "3650d");
         Some(Limits {
             record_bytes: usize::try_from(record_bytes?).ok()?,
             batch_records: usize::try_from(batch_records?).ok()?,
             batch_bytes: usize::try_from(batch_bytes?).ok()?,
             queue_bytes: usize::try_from(queue_bytes?).ok()?,
             linger: linger?,
+            inactive: inactive?,
         })
     }
 

@@ -18,6 +18,20 @@ pub fn fault(_role: &str, _step: &str) -> bool {
     false
 }
 
+/// Whether outputs and offsets are published without transactions, at least once: only where a benchmark
+/// of a test build asks for it (`AUSCULT_AT_LEAST_ONCE=1`), to measure what exactly-once costs.
+#[cfg(feature = "faults")]
+pub fn is_loose() -> bool {
+    std::env::var_os("AUSCULT_AT_LEAST_ONCE").is_some_and(|value| value == "1")
+}
+
+/// Never, in a build without tests.
+#[cfg(not(feature = "faults"))]
+#[inline]
+pub fn is_loose() -> bool {
+    false
+}
+
 #[cfg(feature = "faults")]
 mod planned {
     use std::sync::LazyLock;

@@ -61,12 +61,18 @@ pub struct Metrics {
     pub source_wait_seconds: HistogramVec,
     /// `consumer_lag{topic,partition}`; see [`Metrics::forget_partition`].
     pub consumer_lag: IntGaugeVec,
+    /// `archive_lag{topic,partition}`; see [`Metrics::forget_partition`].
+    pub archive_lag: IntGaugeVec,
+    /// `catch_up_seconds{role,topic,partition}`; see [`Metrics::forget_partition`].
+    pub catch_up_seconds: GaugeVec,
     /// `watermark_seconds{topic,partition}`; see [`Metrics::forget_partition`].
     pub watermark_seconds: GaugeVec,
-    /// `queue_bytes`
-    pub queue_bytes: IntGauge,
+    /// `queue_bytes{role}`
+    pub queue_bytes: IntGaugeVec,
     /// `state_subjects`
     pub state_subjects: IntGauge,
+    /// `state_resting_subjects`
+    pub state_resting_subjects: IntGauge,
     /// `state_bytes`
     pub state_bytes: IntGauge,
     /// `archive_position{partition}`
@@ -122,9 +128,12 @@ impl Metrics {
             transaction_wait_seconds: maker.histograms("transaction_wait_seconds")?,
             source_wait_seconds: maker.histograms("source_wait_seconds")?,
             consumer_lag: maker.int_gauges("consumer_lag")?,
+            archive_lag: maker.int_gauges("archive_lag")?,
+            catch_up_seconds: maker.gauges("catch_up_seconds")?,
             watermark_seconds: maker.gauges("watermark_seconds")?,
-            queue_bytes: maker.int_gauge("queue_bytes")?,
+            queue_bytes: maker.int_gauges("queue_bytes")?,
             state_subjects: maker.int_gauge("state_subjects")?,
+            state_resting_subjects: maker.int_gauge("state_resting_subjects")?,
             state_bytes: maker.int_gauge("state_bytes")?,
             archive_position: maker.int_gauges("archive_position")?,
             archived_rows: maker.counters("archived_rows_total")?,
@@ -146,6 +155,20 @@ impl Metrics {
         TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 
+    /// How far behind this process is: lags, times to catch up, watermarks and what waits, as in
+    /// [`render`](Metrics::render).
+    ///
+    /// # Errors
+    /// If a metric cannot be encoded.
+    pub fn progress(&self) -> Result<String, Error> {
+        let mut families = self.registry.gather();
+        families.retain(|family| {
+            let name = family.name().strip_prefix(PREFIX).unwrap_or_default().trim_start_matches('_');
+            ["consumer_lag", "archive_lag", "catch_up_seconds", "watermark_seconds", "queue_bytes"].contains(&name)
+        });
+        TextEncoder::new().encode_to_string(&families)
+    }
+
     /// Says which model scores `task` from now on: `model_info` shows this one and no other.
     pub fn scores_with(&self, task: &str, name: &str, version: &str) {
         let mut scoring = self.scoring.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,14 +179,19 @@ impl Metrics {
         self.model_info.with_label_values(&[task, name, version]).set(1);
     }
 
-    /// Takes out what is known of a partition that another process owns now: a gauge that nobody
+    /// Takes out what a role knew of a partition that another process owns now: a gauge that nobody
     /// sets any more would show a lag for ever.
-    pub fn forget_partition(&self, topic: &str, partition: i32) {
+    pub fn forget_partition(&self, role: &str, topic: &str, partition: i32) {
         let partition = partition.to_string();
         let labels = [topic, partition.as_str()];
         // They fail only where there was no such series.
-        let _ = self.consumer_lag.remove_label_values(&labels);
-        let _ = self.watermark_seconds.remove_label_values(&labels);
+        let _ = self.catch_up_seconds.remove_label_values(&[role, topic, partition.as_str()]);
+        if role == "archive" {
+            let _ = self.archive_lag.remove_label_values(&labels);
+        } else {
+            let _ = self.consumer_lag.remove_label_values(&labels);
+            let _ = self.watermark_seconds.remove_label_values(&labels);
+        }
     }
 }
 
@@ -254,7 +282,10 @@ mod tests {
         metrics.transaction_wait_seconds.with_label_values(&["score"]).observe(0.001);
         metrics.source_wait_seconds.with_label_values(&["score"]).observe(0.001);
         metrics.consumer_lag.with_label_values(&["raw.flat", "0"]).set(5);
+        metrics.archive_lag.with_label_values(&["auscult.events", "0"]).set(5);
+        metrics.catch_up_seconds.with_label_values(&["normalize", "raw.flat", "0"]).set(2.5);
         metrics.watermark_seconds.with_label_values(&["raw.flat", "0"]).set(1.5);
+        metrics.queue_bytes.with_label_values(&["score"]).set(7);
         metrics.archive_position.with_label_values(&["0"]).set(-7);
         metrics.archived_rows.with_label_values(&["events"]).inc();
         metrics.model_auroc.with_label_values(&["t", "held_out"]).set(0.84);
@@ -283,6 +314,15 @@ mod tests {
     }
 
     #[test]
+    fn progress_is_a_part_of_the_whole() {
+        let metrics = touched();
+        let (progress, whole) = (metrics.progress().unwrap(), metrics.render().unwrap());
+        assert!(progress.contains("auscult_consumer_lag{partition=\"0\",topic=\"raw.flat\"} 5\n"), "{progress}");
+        assert_eq!(progress.lines().filter(|line| line.starts_with("# TYPE")).count(), 5);
+        assert!(progress.lines().all(|line| whole.contains(line)));
+    }
+
+    #[test]
     fn two_processes_in_one_test_share_nothing() {
         let (a, b) = (Metrics::new().unwrap(), Metrics::new().unwrap());
         a.events.inc_by(2);
@@ -308,20 +348,21 @@ mod tests {
     fn a_lost_partition_is_forgotten() {
         let metrics = touched();
         metrics.consumer_lag.with_label_values(&["raw.flat", "1"]).set(9);
-        metrics.forget_partition("raw.flat", 0);
-        metrics.forget_partition("never.seen", 3);
+        metrics.forget_partition("normalize", "raw.flat", 0);
+        metrics.forget_partition("score", "never.seen", 3);
         let text = metrics.render().unwrap();
         assert!(text.contains("auscult_consumer_lag{partition=\"1\",topic=\"raw.flat\"} 9\n"), "{text}");
-        assert!(!text.contains("partition=\"0\",topic"), "{text}");
+        let is_of_it = |line: &str| line.contains("partition=\"0\"") && line.contains("topic=\"raw.flat\"");
+        assert!(!text.lines().any(is_of_it), "{text}");
     }
 
     #[test]
     fn a_name_that_the_table_lacks_is_refused() {
         let maker = Maker { registry: Registry::new() };
         assert!(maker.counter("no_such_total").is_err());
-        assert!(maker.counter("queue_bytes").is_err(), "a gauge is no counter");
+        assert!(maker.counter("state_bytes").is_err(), "a gauge is no counter");
         assert!(maker.counter("scores_total").is_err(), "labels need a vector");
-        assert!(maker.int_gauge("queue_bytes").is_ok());
-        assert!(maker.int_gauge("queue_bytes").is_err(), "each once");
+        assert!(maker.int_gauge("state_bytes").is_ok());
+        assert!(maker.int_gauge("state_bytes").is_err(), "each once");
     }
 }

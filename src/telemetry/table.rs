@@ -46,7 +46,7 @@ const fn spec(name: &'static str, help: &'static str, kind: Kind, labels: &'stat
 }
 
 /// Every metric there is.
-pub static TABLE: [Spec; 33] = [
+pub static TABLE: [Spec; 36] = [
     spec(
         "raw_messages_total",
         "Raw records consumed, each ending as events, a dead letter or a drop.",
@@ -94,13 +94,26 @@ pub static TABLE: [Spec; 33] = [
         &["topic", "partition"],
     ),
     spec(
-        "watermark_seconds",
-        "Age of a raw partition's watermark: how late its newest event became known.",
+        "archive_lag",
+        "Messages not yet in the library, of partitions this process archives.",
         Kind::Gauge,
         &["topic", "partition"],
     ),
-    spec("queue_bytes", "Bytes between the polling threads and the roles.", Kind::Gauge, &[]),
+    spec(
+        "catch_up_seconds",
+        "Time until a role has read a partition to its end at its present pace; +Inf: it falls behind.",
+        Kind::Gauge,
+        &["role", "topic", "partition"],
+    ),
+    spec(
+        "watermark_seconds",
+        "Watermark of a raw partition, in seconds since 1970: when its newest event became known.",
+        Kind::Gauge,
+        &["topic", "partition"],
+    ),
+    spec("queue_bytes", "Bytes between the polling thread and its role.", Kind::Gauge, &["role"]),
     spec("state_subjects", "Subjects in memory.", Kind::Gauge, &[]),
+    spec("state_resting_subjects", "Subjects of whom nothing is due, left to the library.", Kind::Gauge, &[]),
     spec("state_bytes", "Estimated size of the subjects in memory.", Kind::Gauge, &[]),
     spec(
         "archive_position",

@@ -1,4 +1,4 @@
-//! The ward job on a real Kafka: `cargo bench --bench ward [-- drain|paced]`.
+//! The ward job on a real Kafka: `cargo bench --bench ward [-- drain|paced|cost|rolling]`.
 //!
 //! PhysioNet 2012 set-a as flat JSON on four partitions, through both hops (raw to events,
 //! events to scores), exactly once, with an imported XGBoost model of 300 trees on 188
@@ -6,6 +6,9 @@
 //! peak memory; then, paced, latency from the produce call of the triggering event to the
 //! read_committed read of its score. The scores of 20 patients are checked against an
 //! independent reference. `WARD_RUNS`, `WARD_SECONDS` and `WARD_RATE` change the sizes.
+//!
+//! `cost` runs both by turns exactly once and at least once, without transactions. `rolling` runs paced
+//! with four daemons that share the partitions and are stopped and started again one after another.
 //!
 //! What bounds the drain: two cores shared by broker, daemon and this reader.
 #![allow(
@@ -22,6 +25,7 @@
 
 #[path = "../broker/mod.rs"]
 mod broker;
+mod process;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -39,6 +43,7 @@ use auscult::models::Bundle;
 use auscult::roles::Site;
 use auscult::settings::SiteFiles;
 use broker::Broker;
+use process::{cpu, peak_mib, round};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::Message;
@@ -79,7 +84,7 @@ fn main() {
     let Some(broker) = Broker::start() else { return };
     let triggers: usize = job.lines.iter().map(|l| l.hours.clone().count()).sum();
     eprintln!("{} events, {} stays, {triggers} scores", job.lines.len(), job.patients.len());
-    if wants("drain") {
+    if wants("drain") || wants("cost") {
         let raw = Run::new(&broker, "drain-load", "raw.ward");
         raw.ensure();
         let feeder = Feeder::open(&raw.site().settings).expect("feeder");
@@ -87,16 +92,36 @@ fn main() {
             feeder.send("raw.ward", Some(job.patients[line.patient].as_bytes()), &line.bytes, None).expect("load");
         }
         feeder.flush(Duration::from_secs(60)).expect("load");
+    }
+    if wants("drain") {
         for run in 0..number("WARD_RUNS", 3) {
             drain(&broker, &job, triggers, &Run::new(&broker, &format!("drain-{run}"), "raw.ward"));
         }
     }
+    let pace = |name: &str, loose: bool, instances: u64| {
+        let raw = format!("raw.{name}");
+        let mut run = Run::new(&broker, name, &raw);
+        run.set_loose(loose);
+        let pace = Pace { rate: number("WARD_RATE", 2000), seconds: number("WARD_SECONDS", 60), instances };
+        paced(&broker, &job, &run, &raw, pace);
+    };
     if wants("paced") {
-        for run in 0..number("WARD_PACED_RUNS", 3) {
-            let raw = format!("raw.paced-{run}");
-            let run = Run::new(&broker, &format!("paced-{run}"), &raw);
-            paced(&broker, &job, &run, &raw, number("WARD_RATE", 2000), number("WARD_SECONDS", 60));
+        (0..number("WARD_PACED_RUNS", 3)).for_each(|run| pace(&format!("paced-{run}"), false, 1));
+    }
+    if wants("cost") {
+        for run in 0..number("WARD_RUNS", 3) {
+            for loose in [false, true] {
+                let mut job_run = Run::new(&broker, &format!("cost-drain-{run}-{loose}"), "raw.ward");
+                job_run.set_loose(loose);
+                drain(&broker, &job, triggers, &job_run);
+            }
         }
+        for run in 0..number("WARD_PACED_RUNS", 3) {
+            [false, true].into_iter().for_each(|loose| pace(&format!("cost-paced-{run}-{loose}"), loose, 1));
+        }
+    }
+    if wants("rolling") {
+        (0..number("WARD_PACED_RUNS", 3)).for_each(|run| pace(&format!("rolling-{run}"), false, 4));
     }
 }
 
@@ -188,6 +213,16 @@ impl Run {
         run
     }
 
+    /// Lets the daemon publish without transactions.
+    fn set_loose(&mut self, loose: bool) {
+        self.env.insert("AUSCULT_AT_LEAST_ONCE".to_owned(), u8::from(loose).to_string());
+    }
+
+    fn delivery(&self) -> &'static str {
+        let is_loose = self.env.get("AUSCULT_AT_LEAST_ONCE").is_some_and(|value| value == "1");
+        if is_loose { "at least once" } else { "exactly once" }
+    }
+
     fn site(&self) -> Site {
         let files = SiteFiles::find(Some(&self.dir.path().join("site")), None).expect("the ward site");
         Site::parse(&files, self.env.clone().into_iter()).expect("the ward site")
@@ -212,12 +247,15 @@ impl Run {
         registry.promote(&model, None, &none, "imported", 0).expect("promote");
     }
 
-    fn daemon(&self, log: &str) -> Child {
+    /// The daemon of that instance; the first one serves its metrics.
+    fn daemon(&self, log: &str, instance: u64) -> Child {
+        let log = fs::File::options().create(true).append(true).open(self.dir.path().join(log));
         Command::new(env!("CARGO_BIN_EXE_auscult"))
-            .args(["run", "--roles", "normalize,score,serve"])
+            .args(["run", "--roles", if instance == 0 { "normalize,score,serve" } else { "normalize,score" }])
             .env("AUSCULT_CONFIG", self.dir.path().join("site"))
             .envs(&self.env)
-            .stderr(fs::File::create(self.dir.path().join(log)).expect("log"))
+            .env("AUSCULT__INSTANCE", instance.to_string())
+            .stderr(log.expect("log"))
             .stdout(Stdio::null())
             .spawn()
             .expect("the daemon")
@@ -300,7 +338,7 @@ fn drain(broker: &Broker, job: &Job, triggers: usize, run: &Run) {
     consumer.poll(Duration::from_millis(100));
     let (broker_before, reader_before) = (cpu(broker.pid()), cpu(std::process::id()));
     let started = Instant::now();
-    let mut daemon = run.daemon("drain.log");
+    let mut daemon = run.daemon("drain.log", 0);
     let (mut seen, mut first, mut last) = (Seen::default(), None, started);
     while seen.at.len() < triggers && started.elapsed() < Duration::from_secs(300) {
         if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
@@ -324,10 +362,10 @@ fn drain(broker: &Broker, job: &Job, triggers: usize, run: &Run) {
             seen.take(job, &subjects, message.payload().unwrap_or(&[]), last);
         }
     }
-    end(daemon);
+    end(&mut daemon);
     println!(
         "{}",
-        json!({"kind": "drain", "events": job.lines.len(), "scores": seen.at.len(), "expected": triggers,
+        json!({"kind": "drain", "delivery": run.delivery(), "events": job.lines.len(), "scores": seen.at.len(), "expected": triggers,
             "duplicates": seen.duplicates, "checked": seen.checked, "over_1e4": seen.wrong, "max_diff": seen.worst,
             "seconds": round(seconds), "events_per_s": (job.lines.len() as f64 / seconds).round(),
             "first_score_s": round(first.unwrap_or(last).duration_since(started).as_secs_f64()),
@@ -336,9 +374,32 @@ fn drain(broker: &Broker, job: &Job, triggers: usize, run: &Run) {
     );
 }
 
-fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u64) {
+/// How fast records come, and how many daemons share them.
+#[derive(Copy, Clone)]
+struct Pace {
+    rate: u64,
+    seconds: u64,
+    instances: u64,
+}
+
+/// Stops and starts one daemon after another, evenly over the run; returns how long each was away.
+fn roll(run: &Run, daemons: &Mutex<Vec<Child>>, pace: Pace) -> Vec<f64> {
+    let mut away = Vec::new();
+    for instance in 0..pace.instances {
+        std::thread::sleep(Duration::from_secs(pace.seconds) / (pace.instances as u32 + 1));
+        let stopped = Instant::now();
+        let mut daemons = daemons.lock().expect("daemons");
+        end(&mut daemons[instance as usize]);
+        daemons[instance as usize] = run.daemon("paced.log", instance);
+        away.push(round(stopped.elapsed().as_secs_f64()));
+    }
+    away
+}
+
+fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, pace: Pace) {
+    let Pace { rate, seconds, instances } = pace;
     run.ensure();
-    let mut daemon = run.daemon("paced.log");
+    let daemons = Mutex::new((0..instances).map(|instance| run.daemon("paced.log", instance)).collect::<Vec<_>>());
     let (subjects, consumer) = (subjects(job), reader(broker, &run.scores));
     let (seen, stop) = (Arc::new(Mutex::new(Seen::default())), Arc::new(AtomicBool::new(false)));
     let total = ((rate * seconds) as usize).min(job.lines.len());
@@ -358,7 +419,9 @@ fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u
         });
         // The daemon joins its groups while nothing is to be read.
         std::thread::sleep(Duration::from_secs(6));
-        let (before, broker_before) = (cpu(daemon.id()), cpu(broker.pid()));
+        let used = || daemons.lock().expect("daemons").iter().map(|daemon| cpu(daemon.id())).sum::<f64>();
+        let (before, broker_before) = (used(), cpu(broker.pid()));
+        let rolling = (instances > 1).then(|| scope.spawn(|| roll(run, &daemons, pace)));
         let started = Instant::now();
         for (i, line) in job.lines[..total].iter().enumerate() {
             let due = Duration::from_secs_f64(i as f64 / rate as f64);
@@ -376,7 +439,8 @@ fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u
         while seen.lock().expect("seen").at.len() < wanted.len() && waiting.elapsed() < Duration::from_secs(30) {
             std::thread::sleep(Duration::from_millis(50));
         }
-        let (used, stages) = (cpu(daemon.id()) - before, stages());
+        let away = rolling.map(|thread| thread.join().expect("rolling"));
+        let (used, stages) = (used() - before, stages());
         stop.store(true, Ordering::Relaxed);
         let seen = seen.lock().expect("seen");
         let mut latency: Vec<f64> = wanted
@@ -389,20 +453,20 @@ fn paced(broker: &Broker, job: &Job, run: &Run, raw: &str, rate: u64, seconds: u
         };
         println!(
             "{}",
-            json!({"kind": "paced", "rate": rate, "seconds": seconds, "scores": latency.len(), "expected": wanted.len(),
+            json!({"kind": "paced", "delivery": run.delivery(), "instances": instances, "stop_s": away, "rate": rate, "seconds": seconds, "scores": latency.len(), "expected": wanted.len(),
                 "duplicates": seen.duplicates, "over_1e4": seen.wrong,
                 "latency_ms": {"p50": q(0.5), "p90": q(0.9), "p99": q(0.99), "p999": q(0.999), "max": q(1.0)},
-                "cpu_s": round(used), "broker_cpu_s": round(cpu(broker.pid()) - broker_before),
-                "peak_rss_mib": peak_mib(daemon.id()), "stages": stages})
+                "cpu_s": (instances == 1).then_some(round(used)), "broker_cpu_s": round(cpu(broker.pid()) - broker_before),
+                "peak_rss_mib": peak_mib(daemons.lock().expect("daemons")[0].id()), "stages": stages})
         );
     });
-    if let Ok(Some(status)) = daemon.try_wait() {
-        panic!(
-            "the daemon ended with {status}: {}",
-            fs::read_to_string(run.dir.path().join("paced.log")).unwrap_or_default()
-        );
+    for mut daemon in daemons.into_inner().expect("daemons") {
+        if let Ok(Some(status)) = daemon.try_wait() {
+            let log = fs::read_to_string(run.dir.path().join("paced.log")).unwrap_or_default();
+            panic!("the daemon ended with {status}: {log}");
+        }
+        end(&mut daemon);
     }
-    end(daemon);
 }
 
 /// Seconds and number of each stage and transaction of the daemon, from its metrics.
@@ -425,26 +489,7 @@ fn stages() -> BTreeMap<String, f64> {
     text.lines().filter(wanted).filter_map(read).collect()
 }
 
-fn end(mut daemon: Child) {
+fn end(daemon: &mut Child) {
     let _ = Command::new("kill").args(["-TERM", &daemon.id().to_string()]).status();
     let _ = daemon.wait();
-}
-
-/// CPU seconds of a process so far.
-fn cpu(pid: u32) -> f64 {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
-    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
-    // USER_HZ is 100 on every Linux that this runs on.
-    (ticks(11) + ticks(12)) / 100.0
-}
-
-fn peak_mib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }

@@ -30,6 +30,39 @@ fn pass(rows: &[Row], size: usize, silent: usize) -> (Fold, Due) {
     (fold, all)
 }
 
+/// The same, one row at a time, with everybody at rest who may after the rows that `rests` names;
+/// who is told of again is woken from the rows so far, and everybody in the end.
+fn with_rests(rows: &[Row], rests: &[usize]) -> (Fold, Due, usize) {
+    let empty = || Fold::new(spec(FEATURES), TRIGGERS.iter().map(|text| trigger(text)).collect());
+    let told = |upto: usize, subjects: &[SubjectId]| {
+        let mut told = empty();
+        for (position, row) in rows[..upto].iter().enumerate() {
+            if row.event().subject.is_some_and(|subject| subjects.contains(&subject)) {
+                told.at(position as i64);
+                told.apply(&row.event(), None);
+            }
+        }
+        told
+    };
+    let (mut fold, mut due, mut rested) = (empty(), Due::new(), 0);
+    for (position, row) in rows.iter().enumerate() {
+        let mut builder = EventsBuilder::new();
+        builder.push(&row.event()).unwrap();
+        let batch = builder.finish().unwrap();
+        let view = EventsView::new(&batch).unwrap();
+        let asleep = fold.asleep(&view);
+        fold.wake(&asleep, told(position, &asleep)).unwrap();
+        fold.at(position as i64);
+        fold.apply(&view.row(0), Some(&mut due));
+        if rests.contains(&position) {
+            rested += fold.rest(Micros::MAX, position as i64);
+        }
+    }
+    let all: Vec<SubjectId> = (0..3).map(SubjectId).filter(|subject| fold.rests(*subject)).collect();
+    fold.wake(&all, told(rows.len(), &all)).unwrap();
+    (fold, due, rested)
+}
+
 fn bits(due: &Due) -> (Vec<Prediction>, Vec<u32>, Vec<Micros>) {
     (due.rows.clone(), due.values.iter().map(|value| value.to_bits()).collect(), due.observed.clone())
 }
@@ -47,6 +80,15 @@ proptest! {
     }
 
     #[test]
+    fn invariant_03_a_rest_leaves_no_trace(rows in log(120), rests in prop::collection::vec(0usize..120, 0..40)) {
+        let (busy, expected) = pass(&rows, 50, 0);
+        let (woken, due, _) = with_rests(&rows, &rests);
+        prop_assert_eq!(bits(&expected), bits(&due));
+        prop_assert_eq!(busy.fingerprint(), woken.fingerprint());
+        prop_assert_eq!(busy.bytes(), woken.bytes());
+    }
+
+    #[test]
     fn invariant_03_a_silent_replay_leaves_the_state_of_a_live_pass(rows in log(120), cut in 0usize..120) {
         let (live, all) = pass(&rows, 50, 0);
         let (restarted, rest) = pass(&rows, 33, cut);
@@ -58,6 +100,41 @@ proptest! {
         whole.observed.extend(rest.observed);
         prop_assert_eq!(bits(&all), bits(&whole));
     }
+}
+
+#[test]
+fn a_subject_rests_once_nothing_is_due_of_it_and_all_of_it_is_archived() {
+    let mut run = Run::new(FEATURES, &TRIGGERS);
+    let log = [
+        edge("ENCOUNTER//ICU//START", 0, 1),
+        heart_rate(80.0, 6 * MINUTE, 2),
+        edge("ENCOUNTER//ICU//END", 9 * MINUTE, 3),
+    ];
+    for (position, event) in (0..).zip(log) {
+        assert_eq!(run.fold.rest(Micros::MAX, 9), 0, "an encounter is open");
+        run.fold.at(position);
+        run.apply(event);
+    }
+    let (awake, print) = (run.fold.bytes(), run.fold.fingerprint());
+    assert_eq!(run.fold.rest(9 * MINUTE, 2), 0, "it has just been told of");
+    assert_eq!(run.fold.rest(Micros::MAX, 1), 0, "its last row is not archived");
+    assert_eq!((run.fold.restful(Micros::MAX), run.fold.rest(Micros::MAX, 2)), (1, 1));
+    assert_eq!((run.fold.subjects(), run.fold.resting()), (0, 1));
+    assert!(run.fold.bytes() < awake / 2, "{} of {awake} bytes", run.fold.bytes());
+    let told = |rows: &[EventRef<'static>]| {
+        let mut told = Run::new(FEATURES, &TRIGGERS);
+        for (position, event) in (0..).zip(rows) {
+            told.fold.at(position);
+            told.fold.apply(event, None);
+        }
+        told.fold
+    };
+    let subject = [SubjectId(1)];
+    assert!(run.fold.wake(&subject, told(&[])).is_err(), "nobody told of it");
+    run.fold.wake(&subject, told(&log)).unwrap();
+    assert_eq!((run.fold.fingerprint(), run.fold.resting()), (print, 0));
+    assert_eq!(run.fold.rest(Micros::MAX, 2), 1, "its position came back with it");
+    assert!(run.fold.wake(&subject, told(&log[..2])).is_err(), "its encounter is open in what was told");
 }
 
 #[test]

@@ -89,6 +89,10 @@ async fn health_names_what_is_late_and_what_is_not_ready() {
     assert_eq!(ask(running.address, "GET", "/readyz").await.2, "not ready: archive");
     drop(score);
     assert_eq!(ask(running.address, "GET", "/livez").await.0, 200);
+    running.metrics.queue_bytes.with_label_values(&["score"]).set(7);
+    let (status, _, body) = ask(running.address, "GET", "/readyz?verbose").await;
+    assert!(status == 503 && body.starts_with("not ready: archive\n"), "{body}");
+    assert!(body.contains("auscult_queue_bytes") && !body.contains("raw_messages"), "{body}");
     ends(running).await;
 }
 

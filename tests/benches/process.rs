@@ -1,0 +1,24 @@
+//! What a process has used so far.
+
+use std::fs;
+
+/// CPU seconds of a process so far.
+pub fn cpu(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|f| f.parse::<f64>().ok()).unwrap_or(0.0);
+    // USER_HZ is 100 on every Linux that this runs on.
+    (ticks(11) + ticks(12)) / 100.0
+}
+
+/// Most memory that a process has had so far, in MiB.
+pub fn peak_mib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default();
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+}
+
+/// To two digits.
+pub fn round(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
