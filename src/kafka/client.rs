@@ -46,7 +46,9 @@ pub(super) fn consumer(kafka: &Kafka, role: &str, instance: &str, queue_bytes: u
         .set("max.poll.interval.ms", "1800000")
         // A member that is killed and started again takes its partitions back at once.
         .set("group.instance.id", format!("{}-{role}-{instance}", kafka.group))
-        .set("session.timeout.ms", "15000")
+        .set("session.timeout.ms", kafka.session.as_millis().to_string())
+        // A few may be lost before the session is over.
+        .set("heartbeat.interval.ms", (kafka.session.as_millis() / 5).min(3000).to_string())
         // The broker answers as soon as there is a byte; this only bounds an idle round trip.
         .set("fetch.wait.max.ms", "20")
         .set("fetch.min.bytes", "1")
