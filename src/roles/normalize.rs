@@ -189,6 +189,7 @@ impl<'c> Normalize<'c> {
         self.context.metrics.queue_bytes.set(self.source.queued_bytes() as i64);
         if self.context.site.settings.time.clock == Clock::Events {
             return Ok(());
+        self.publisher.look()?;
         }
         let deadline = self.context.site.settings.kafka.deadline;
         for partition in self.ticks.quiet(Instant::now()) {

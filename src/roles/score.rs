@@ -73,7 +73,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 let _ = reply.send(());
             }
             Some(SourceEvent::Failed(error)) => return Err(error.into()),
-            None => {}
+            None => role.publisher.look()?,
         }
     }
     Ok(role.publisher.settle()?)
