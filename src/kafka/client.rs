@@ -16,6 +16,11 @@ fn common(kafka: &Kafka, name: &str) -> ClientConfig {
     config
 }
 
+/// Name of a role's consumer group.
+pub(super) fn group(kafka: &Kafka, role: &str) -> String {
+    format!("{}-{role}", kafka.group)
+}
+
 /// A reader without a group, for metadata and whole partitions.
 pub(super) fn reader(kafka: &Kafka, name: &str) -> ClientConfig {
     let mut config = common(kafka, name);
@@ -35,7 +40,7 @@ pub(super) fn reader(kafka: &Kafka, name: &str) -> ClientConfig {
 pub(super) fn consumer(kafka: &Kafka, role: &str, instance: &str, queue_bytes: usize) -> ClientConfig {
     let mut config = common(kafka, role);
     config
-        .set("group.id", format!("{}-{role}", kafka.group))
+        .set("group.id", group(kafka, role))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")

@@ -40,6 +40,9 @@ pub struct SourceSettings {
     pub instance: String,
     /// Topics of the subscription.
     pub topics: Vec<String>,
+    /// A topic that holds nothing before the group has committed something: where it does, offsets that
+    /// are not committed are lost ones.
+    pub writes: Option<String>,
 }
 
 /// What the polling thread tells its role, in order.
@@ -121,7 +124,13 @@ impl Source {
     /// If the client cannot be made or the thread not be started.
     pub fn open(settings: SourceSettings) -> Result<Self, KafkaError> {
         let (sender, events) = sync_channel(1024);
-        let context = Rebalances { sender: sender.clone(), deadline: settings.kafka.deadline };
+        let context = Rebalances {
+            sender: sender.clone(),
+            deadline: settings.kafka.deadline,
+            group: client::group(&settings.kafka, settings.role),
+            topics: settings.topics.clone(),
+            writes: settings.writes,
+        };
         let config = client::consumer(&settings.kafka, settings.role, &settings.instance, settings.limits.queue_bytes);
         let made = |cause| KafkaError::Client { client: settings.role, cause };
         let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context).map_err(made)?);
@@ -132,6 +141,7 @@ impl Source {
         let queued = Queued::default();
         let poll = Poll {
             consumer: Arc::clone(&consumer),
+            role: settings.role,
             limits: settings.limits,
             sender,
             stop: stop.clone(),
@@ -220,6 +230,7 @@ const REST: Duration = Duration::from_secs(1);
 /// The polling thread.
 struct Poll {
     consumer: Arc<BaseConsumer<Rebalances>>,
+    role: &'static str,
     limits: Limits,
     sender: SyncSender<SourceEvent>,
     stop: Stop,
@@ -252,7 +263,7 @@ impl Poll {
                     }
                     Err(cause) => {
                         // The role may have gone already; then nobody needs to know.
-                        let _ = self.sender.try_send(SourceEvent::Failed(KafkaError::Consume(cause)));
+                        let _ = self.sender.try_send(SourceEvent::Failed(self.failed(cause)));
                         return;
                     }
                 }
@@ -268,6 +279,14 @@ impl Poll {
                     Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
                 }
             }
+        }
+    }
+
+    /// Why reading ended. What a client cannot go on after it tells apart from the error itself.
+    fn failed(&self, cause: Cause) -> KafkaError {
+        match self.consumer.client().fatal_error() {
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => KafkaError::Fenced { role: self.role },
+            _ => KafkaError::Consume(cause),
         }
     }
 
@@ -313,6 +332,9 @@ fn is_passing(cause: &Cause) -> bool {
 struct Rebalances {
     sender: SyncSender<SourceEvent>,
     deadline: Duration,
+    group: String,
+    topics: Vec<String>,
+    writes: Option<String>,
 }
 
 impl ClientContext for Rebalances {}
@@ -380,7 +402,44 @@ impl Rebalances {
             let partition = Partition { topic: Arc::from(element.topic()), number: element.partition() };
             assigned.push(Assigned { partition, committed, low, high });
         }
+        if !assigned.is_empty() && assigned.iter().all(|one| one.committed.is_none()) {
+            self.remember(consumer)?;
+        }
         Ok(assigned)
+    }
+
+    /// Stops a group that has lost its offsets. Partitions that nobody has read yet are no sign of that
+    /// while the group has committed another, and neither is an output that is still empty.
+    fn remember(&self, consumer: &BaseConsumer<Self>) -> Result<(), KafkaError> {
+        let Some(writes) = &self.writes else { return Ok(()) };
+        // In this order: who sees what a transaction wrote sees the offsets that it committed.
+        let mut is_written = false;
+        for number in self.partitions(consumer, writes)? {
+            is_written |= watermarks(consumer, writes, number, self.deadline)?.1 > 0;
+        }
+        if !is_written {
+            return Ok(());
+        }
+        let mut all = TopicPartitionList::new();
+        for topic in &self.topics {
+            for number in self.partitions(consumer, topic)? {
+                all.add_partition(topic, number);
+            }
+        }
+        let committed = consumer
+            .committed_offsets(all, self.deadline)
+            .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;
+        if committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))) {
+            return Ok(());
+        }
+        Err(KafkaError::Forgotten { group: self.group.clone(), writes: writes.clone() })
+    }
+
+    fn partitions(&self, consumer: &BaseConsumer<Self>, topic: &str) -> Result<Vec<i32>, KafkaError> {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), self.deadline)
+            .map_err(|cause| KafkaError::Ask { what: "a topic's partitions", cause })?;
+        Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect())
     }
 }
 

@@ -95,6 +95,7 @@ impl<'c> Archive<'c> {
                 role: "archive",
                 instance: settings.instance.clone(),
                 topics: vec![topics.events.clone(), topics.scores.clone(), topics.alerts.clone()],
+                writes: None,
             })?,
             next: BTreeMap::new(),
             tables: [

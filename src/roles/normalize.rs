@@ -96,6 +96,7 @@ impl<'c> Normalize<'c> {
             topics: settings.topics.raw.iter().map(|raw| raw.topic.clone()).collect(),
         })?;
         let first = |problems: Vec<_>| problems.into_iter().next().map_or(KafkaError::NoGroup.into(), RoleError::Site);
+            writes: Some(settings.topics.events.clone()),
         let mut normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
         let topics = &settings.topics;
         let transactions =
@@ -200,7 +201,10 @@ impl<'c> Normalize<'c> {
         }
         if self.ticks.due()?.is_some() {
             let outbox = self.publisher.outbox();
-            self.publish(outbox, None, Tally::default(), wall_now() / 1000, Vec::new())?;
+            // With the offsets, so that there are some as soon as anything is in the log: a group that
+            // has none although there is has lost them.
+            let offsets = self.ticks.owned().collect();
+            self.publish(outbox, None, Tally::default(), wall_now() / 1000, offsets)?;
         }
         Ok(())
     }

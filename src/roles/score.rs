@@ -146,6 +146,7 @@ impl<'c> Scoring<'c> {
             role: "score",
             instance: settings.instance.clone(),
             topics: vec![topics.events.clone()],
+            writes: Some(topics.scores.clone()),
         })?;
         let outputs = [&topics.scores, &topics.alerts, &topics.alert_state, &topics.events].map(String::as_str);
         let transactions = Transactions::open(settings, "score", &outputs)?;
