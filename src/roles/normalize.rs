@@ -46,6 +46,8 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 fault("normalize", "assigned");
+                // A raw topic may have grown since: the clock waits for each of its partitions.
+                role.ticks.count(raw_partitions(&context.site.settings)?);
                 let now = Instant::now();
                 let mut starts = Vec::with_capacity(assigned.len());
                 for one in assigned {
@@ -108,7 +110,7 @@ impl<'c> Normalize<'c> {
             publisher: Publisher::start(transactions, source.member(), context.metrics.clone())?,
             identity,
             source,
-            ticks: Ticks::new(settings.time, raw_partitions(settings)?),
+            ticks: Ticks::new(settings.time),
             lag: Lag::default(),
             room: letter::Room::default(),
         })
