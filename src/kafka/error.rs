@@ -113,6 +113,14 @@ pub enum KafkaError {
         /// What the broker says.
         cause: rdkafka::error::KafkaError,
     },
+    /// The broker refuses the time of a message.
+    #[error(
+        "the broker refuses the time of a message to {topic}: by this machine's clock it is further in the future than message.timestamp.after.max.ms allows; set the clocks of this machine and of the brokers"
+    )]
+    Clock {
+        /// Topic.
+        topic: String,
+    },
     /// A wait ran out.
     #[error("{what} took longer than {deadline:?}")]
     Deadline {
@@ -127,6 +135,16 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// Why a message to `topic` was not delivered.
+    pub(super) fn delivery(topic: &str, cause: rdkafka::error::KafkaError) -> Self {
+        use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};
+        let topic = topic.to_owned();
+        match cause {
+            Cause::MessageProduction(Code::InvalidTimestamp) => KafkaError::Clock { topic },
+            cause => KafkaError::Delivery { topic, cause },
+        }
+    }
+
     /// Whether a message was not taken because of its length.
     pub fn is_too_long(&self) -> bool {
         use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};
