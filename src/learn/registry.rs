@@ -27,6 +27,7 @@ use super::ledger::{Entry, Event, Ledger, names_in};
 use super::task::is_task_name;
 use crate::events::Micros;
 use crate::models::Bundle;
+use crate::telemetry::fault;
 
 /// How often a version is tried that others keep taking first.
 const TRIES: u32 = 1_000;
@@ -179,6 +180,7 @@ impl Registry {
         };
         bundle.card.version = version;
         let sha256 = bundle.save(&path)?;
+        fault("registry", "staged");
         let model = ModelRef { name: task.to_owned(), version, sha256 };
         self.note(now, Event::Registered, &model, (metrics, reason), |_| Ok(()))?;
         Ok(model)
@@ -309,7 +311,9 @@ impl Registry {
                 metrics: metrics.clone(),
                 reason: reason.to_owned(),
             })
-        })
+        })?;
+        fault("registry", "noted");
+        Ok(())
     }
 
     fn models(&self, task: &str) -> Result<PathBuf, LearnError> {

@@ -14,7 +14,7 @@ use deltalake::protocol::SaveMode;
 use futures::{StreamExt as _, TryStreamExt as _};
 use url::Url;
 
-use super::{LibraryError, convert};
+use super::{LibraryError, convert, passes};
 use crate::events;
 
 /// Commits between two checkpoints of a table's log.
@@ -227,6 +227,7 @@ impl Library {
 
     /// The table as it is now, or `None` where nothing was ever appended.
     pub(super) async fn open_table(&self, table: Table) -> Result<Option<DeltaTable>, LibraryError> {
+        passes("opened")?;
         let delta = DeltaTable::try_from_url(self.table_url(table)?).await?;
         Ok(delta.version().is_some().then_some(delta))
     }
