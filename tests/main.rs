@@ -13,6 +13,7 @@
 
 mod broker;
 mod layering;
+mod own_topics;
 mod peer;
 
 mod bad_input;

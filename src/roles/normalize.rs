@@ -96,9 +96,9 @@ impl<'c> Normalize<'c> {
             role: "normalize",
             instance: settings.instance.clone(),
             topics: settings.topics.raw.iter().map(|raw| raw.topic.clone()).collect(),
+            writes: Some(settings.topics.events.clone()),
         })?;
         let first = |problems: Vec<_>| problems.into_iter().next().map_or(KafkaError::NoGroup.into(), RoleError::Site);
-            writes: Some(settings.topics.events.clone()),
         let mut normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
         let topics = &settings.topics;
         let transactions =
@@ -189,10 +189,10 @@ impl<'c> Normalize<'c> {
 
     /// Nothing came for a while: the clock goes on by itself where it may.
     fn quiet(&mut self) -> Result<(), RoleError> {
+        self.publisher.look()?;
         self.context.metrics.queue_bytes.set(self.source.queued_bytes() as i64);
         if self.context.site.settings.time.clock == Clock::Events {
             return Ok(());
-        self.publisher.look()?;
         }
         let deadline = self.context.site.settings.kafka.deadline;
         for partition in self.ticks.quiet(Instant::now()) {
