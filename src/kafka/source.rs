@@ -23,7 +23,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::block::Queued;
 use super::table::watermarks;
-use super::{Block, KafkaError, NextOffset, Partition, client};
+use super::{Block, KafkaError, NextOffset, Partition, Scan, client};
 use crate::settings::{Kafka, Limits};
 use crate::telemetry::Stop;
 
@@ -126,8 +126,8 @@ impl Source {
         let (sender, events) = sync_channel(1024);
         let context = Rebalances {
             sender: sender.clone(),
-            deadline: settings.kafka.deadline,
-            group: client::group(&settings.kafka, settings.role),
+            kafka: settings.kafka.clone(),
+            role: settings.role,
             topics: settings.topics.clone(),
             writes: settings.writes,
         };
@@ -331,8 +331,8 @@ fn is_passing(cause: &Cause) -> bool {
 /// The context that answers rebalances from inside `poll`.
 struct Rebalances {
     sender: SyncSender<SourceEvent>,
-    deadline: Duration,
-    group: String,
+    kafka: Kafka,
+    role: &'static str,
     topics: Vec<String>,
     writes: Option<String>,
 }
@@ -381,20 +381,20 @@ impl Rebalances {
             list.elements().iter().map(|e| Partition { topic: Arc::from(e.topic()), number: e.partition() }).collect();
         let (reply, answer) = sync_channel(1);
         if self.sender.try_send(SourceEvent::Revoked(partitions, reply)).is_ok()
-            && answer.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout)
+            && answer.recv_timeout(self.kafka.deadline) == Err(RecvTimeoutError::Timeout)
         {
-            tracing::warn!(deadline = ?self.deadline, "a role did not finish its revoked partitions in time; its commit will be fenced");
+            tracing::warn!(deadline = ?self.kafka.deadline, "a role did not finish its revoked partitions in time; its commit will be fenced");
         }
     }
 
     /// What the broker knows of the partitions in `list`.
     fn ask(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<Vec<Assigned>, KafkaError> {
         let committed = consumer
-            .committed_offsets(list.clone(), self.deadline)
+            .committed_offsets(list.clone(), self.kafka.deadline)
             .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;
         let mut assigned = Vec::with_capacity(list.count());
         for element in committed.elements() {
-            let (low, high) = watermarks(consumer, element.topic(), element.partition(), self.deadline)?;
+            let (low, high) = watermarks(consumer, element.topic(), element.partition(), self.kafka.deadline)?;
             let committed = match element.offset() {
                 Offset::Offset(offset) => Some(NextOffset(offset)),
                 _ => None,
@@ -412,12 +412,12 @@ impl Rebalances {
     /// while the group has committed another, and neither is an output that is still empty.
     fn remember(&self, consumer: &BaseConsumer<Self>) -> Result<(), KafkaError> {
         let Some(writes) = &self.writes else { return Ok(()) };
-        // In this order: who sees what a transaction wrote sees the offsets that it committed.
-        let mut is_written = false;
-        for number in self.partitions(consumer, writes)? {
-            is_written |= watermarks(consumer, writes, number, self.deadline)?.1 > 0;
-        }
-        if !is_written {
+        // In this order: who sees what a transaction wrote sees the offsets that it committed. Offsets of the
+        // log prove nothing, since an aborted transaction takes some too.
+        let partitions = self.partitions(consumer, writes)?;
+        let mut scan = Scan::open(&self.kafka, writes, partitions.len())?;
+        let is_forgotten = partitions.iter().any(|number| scan.low(*number) > Some(0));
+        if !is_forgotten && scan.read()?.is_none() {
             return Ok(());
         }
         let mut all = TopicPartitionList::new();
@@ -427,17 +427,17 @@ impl Rebalances {
             }
         }
         let committed = consumer
-            .committed_offsets(all, self.deadline)
+            .committed_offsets(all, self.kafka.deadline)
             .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;
         if committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))) {
             return Ok(());
         }
-        Err(KafkaError::Forgotten { group: self.group.clone(), writes: writes.clone() })
+        Err(KafkaError::Forgotten { group: client::group(&self.kafka, self.role), writes: writes.clone() })
     }
 
     fn partitions(&self, consumer: &BaseConsumer<Self>, topic: &str) -> Result<Vec<i32>, KafkaError> {
         let metadata = consumer
-            .fetch_metadata(Some(topic), self.deadline)
+            .fetch_metadata(Some(topic), self.kafka.deadline)
             .map_err(|cause| KafkaError::Ask { what: "a topic's partitions", cause })?;
         Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect())
     }
