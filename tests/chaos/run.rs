@@ -75,6 +75,9 @@ pub fn run(scene: &mut Scene, name: &str, bad: &[Bad], calm: &Calm) -> Outcome {
     run.start();
     let wrong = run.live(calm).or_else(|| run.end(calm));
     run.count_faults();
+    if wrong.is_some() {
+        run.keep_logs();
+    }
     Outcome { reached: run.reached, wrong }
 }
 
@@ -146,6 +149,17 @@ impl Run<'_> {
                 }
             }
         }
+    }
+
+    /// Puts the logs where they outlive the run, for whoever wants to know why it went wrong.
+    fn keep_logs(&self) {
+        let kept = std::env::temp_dir().join(format!("auscult-{}-logs", self.name));
+        std::fs::create_dir_all(&kept).unwrap();
+        for role in ROLES.into_iter().chain([TRAIN]) {
+            let name = format!("{role}.log");
+            let _ = std::fs::copy(self.place.path(&name), kept.join(name));
+        }
+        println!("the logs of {} are kept in {}", self.name, kept.display());
     }
 
     /// Does what is to be done at its time, starts again whoever ended, and looks now and then, until

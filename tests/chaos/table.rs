@@ -3,20 +3,21 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::bad::Bad;
+use super::bad::{BROKER, Bad, ROLES, TRAIN};
 use super::run::{Outcome, Wrong};
 
 /// The table of README.
 #[derive(Default)]
 pub struct Tries {
-    rows: BTreeMap<(String, &'static str), Tried>,
+    rows: BTreeMap<String, Tried>,
     total: Tried,
 }
 
-#[derive(Copy, Clone, Default)]
+#[derive(Clone, Default)]
 struct Tried {
     planned: u64,
-    reached: u64,
+    /// Times that it came to happen, by role.
+    reached: BTreeMap<&'static str, u64>,
     lost: u64,
     doubled: u64,
     /// Differs otherwise, or did not settle or end.
@@ -27,12 +28,13 @@ impl Tries {
     /// Counts a run. What went wrong in it is counted with everything that happened in it.
     pub fn count(&mut self, bad: &[Bad], outcome: &Outcome) {
         for (bad, reached) in bad.iter().zip(&outcome.reached) {
-            for tried in [self.rows.entry(bad.kind()).or_default(), &mut self.total] {
+            let (what, role) = bad.kind();
+            for tried in [self.rows.entry(what).or_default(), &mut self.total] {
                 tried.planned += 1;
                 if !*reached {
                     continue;
                 }
-                tried.reached += 1;
+                *tried.reached.entry(role).or_default() += 1;
                 match &outcome.wrong {
                     None => {}
                     Some(Wrong::Stuck(_)) => tried.changed += 1,
@@ -48,21 +50,25 @@ impl Tries {
 
     /// How many bad things happened in all.
     pub fn reached(&self) -> u64 {
-        self.total.reached
+        self.total.reached.values().sum()
     }
 }
 
 impl fmt::Display for Tries {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "| bad thing | role | tried | lost | doubled | changed |\n|---|---|---|---|---|---|")?;
-        let mut row = |what: &str, role: &str, tried: &Tried| {
-            let Tried { reached, lost, doubled, changed, .. } = tried;
-            writeln!(f, "| {what} | {role} | {reached} | {lost} | {doubled} | {changed} |")
-        };
-        for ((what, role), tried) in &self.rows {
-            row(what, role, tried)?;
+        writeln!(f, "| bad thing | normalize | score | archive | train | broker | lost | doubled | changed |")?;
+        writeln!(f, "|---|---|---|---|---|---|---|---|---|")?;
+        let total = ("all of them".to_owned(), self.total.clone());
+        for (what, tried) in self.rows.iter().chain([(&total.0, &total.1)]) {
+            write!(f, "| {what} |")?;
+            for role in ROLES.into_iter().chain([TRAIN, BROKER]) {
+                match tried.reached.get(role) {
+                    Some(times) => write!(f, " {times} |")?,
+                    None => f.write_str(" |")?,
+                }
+            }
+            writeln!(f, " {} | {} | {} |", tried.lost, tried.doubled, tried.changed)?;
         }
-        row("all of them", "", &self.total)?;
-        writeln!(f, "\n{} were planned; tried is what came to happen.", self.total.planned)
+        writeln!(f, "\n{} happened of {} that were planned.", self.reached(), self.total.planned)
     }
 }
