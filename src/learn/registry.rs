@@ -90,12 +90,20 @@ impl Registry {
     /// # Errors
     /// If the URL is no `file://` URL or its folder cannot be made.
     pub fn open(url: &Url) -> Result<Registry, LearnError> {
-        let root = match url.scheme() {
-            "file" => url.to_file_path().map_err(|()| LearnError::RegistryUrl)?,
-            _ => return Err(LearnError::RegistryUrl),
-        };
-        fs::create_dir_all(&root).map_err(LearnError::io(&root))?;
-        Ok(Registry { root })
+        let registry = Registry::look(url)?;
+        fs::create_dir_all(&registry.root).map_err(LearnError::io(&registry.root))?;
+        Ok(registry)
+    }
+
+    /// The same for who only reads: nothing is made, and a folder that is missing is an empty registry.
+    ///
+    /// # Errors
+    /// If the URL is no `file://` URL.
+    pub fn look(url: &Url) -> Result<Registry, LearnError> {
+        match url.scheme() {
+            "file" => Ok(Registry { root: url.to_file_path().map_err(|()| LearnError::RegistryUrl)? }),
+            _ => Err(LearnError::RegistryUrl),
+        }
     }
 
     /// The champion of a task, if it has one.

@@ -20,6 +20,7 @@ mod import;
 mod known;
 mod meds;
 mod records;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -31,4 +32,5 @@ pub use history::History;
 pub use known::{addresses, fingerprint, positions};
 pub use meds::{Exported, MedsReader, export_meds, read_meds};
 pub use records::{alerts_batch, predictions_batch};
+pub use snapshot::{Added, Commit, Size, Snapshot};
 pub use table::{Library, Table};

@@ -23,6 +23,7 @@ mod train;
 
 pub use error::RoleError;
 pub use letter::Letter;
+pub use recover::start;
 pub use runtime::{Context, Role, run};
 pub use serve::{ServeError, Server};
 pub use site::Site;

@@ -36,8 +36,11 @@ pub(super) fn memory_key(task: &str, subject: i64, encounter: Option<&str>) -> S
 /// Where reading of the log starts: after what the library gave, if Kafka still has that.
 ///
 /// `committed` is C, `archived` is D. A group that never committed starts live at the log's
-/// beginning, whatever the archive holds.
-fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOffset, NextOffset), RoleError> {
+/// beginning, whatever the archive holds. The second is where it goes live.
+///
+/// # Errors
+/// If Kafka no longer has it.
+pub fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOffset, NextOffset), RoleError> {
     let live = assigned.resume()?;
     let after_library = archived.map_or(NextOffset(0), Position::next).min(live);
     if assigned.committed.is_none() && archived.is_none() {
