@@ -23,3 +23,4 @@ mod identity;
 mod mortality;
 mod redrive;
 mod synthea;
+mod verify;

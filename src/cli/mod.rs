@@ -19,6 +19,7 @@ mod redrive;
 mod run;
 mod simulate;
 mod train;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Command {
     Redrive(redrive::RedriveArgs),
     /// Positions and ages of everything: topics, consumer groups, library, models; changes nothing
     Inspect(SiteArgs),
+    /// Walk topics and library and prove on what is there that nothing was lost, doubled or changed
+    Verify(SiteArgs),
     /// Read history straight into the case library; no Kafka needed
     Import(import::ImportArgs),
     /// Write the case library as a MEDS dataset
@@ -180,6 +183,7 @@ impl Command {
             Command::Simulate(args) => simulate::run(args),
             Command::Redrive(args) => redrive::run(args),
             Command::Inspect(site) => inspect::run(&site),
+            Command::Verify(site) => verify::run(&site),
             Command::Import(args) => import::run(args),
             Command::Export(args) => export::run(args),
             Command::Train(args) => train::run(args),
