@@ -11,7 +11,7 @@ use crate::peer::{Place, read_until};
 const GOOD: &str = r#"{"patient":"CANARY-1","time":"2026-01-01T00:00:00Z","code":"8867-4","system":"http://loinc.org","value":71,"unit":"/min"}"#;
 
 /// Each bad record with its topic and the reason it must be given.
-fn bad() -> Vec<(&'static str, &'static str, Vec<u8>)> {
+pub(crate) fn bad() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let flat = |reason, text: &str| ("raw.flat", reason, text.as_bytes().to_vec());
     vec![
         flat("syntax", &GOOD[..60]),

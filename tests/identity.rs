@@ -158,4 +158,8 @@ fn after_a_merge_both_identifiers_lead_to_one_subject_and_an_unmerge_parts_them(
     let parted = place.json(&["export", "--format", "meds", &meds]);
     assert_eq!(parted["subjects"], HISTORY + 3, "{parted}");
     assert_eq!(parted["events"], merged["events"], "no fact is lost and none is doubled");
+
+    let verified = place.json(&["verify"]);
+    assert!(verified["invariants"].as_array().unwrap().iter().all(|one| one["holds"] == true), "{verified}");
+    assert!(verified["invariants"][0]["checked"]["moved_rows"].as_u64().unwrap() > 0, "{verified}");
 }

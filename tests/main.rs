@@ -13,6 +13,7 @@
 
 mod broker;
 mod layering;
+mod own_topics;
 mod peer;
 
 mod bad_input;
@@ -24,3 +25,4 @@ mod identity;
 mod mortality;
 mod redrive;
 mod synthea;
+mod verify;

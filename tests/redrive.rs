@@ -154,6 +154,12 @@ fn redriven_letters_are_accepted_once_though_redrive_is_killed() {
     assert_eq!(events(&read_topic(&broker.bootstrap, "auscult.events"), "heart_rate"), N + 1);
     assert_eq!(daemon.terminate(), Some(0));
 
+    // Each of all these records has one end.
+    let verified = place.json(&["verify"]);
+    let records = &verified["invariants"][0];
+    assert_eq!((&records["holds"], &records["checked"]["dead_letters"]), (&true.into(), &(N + 3).into()), "{verified}");
+    println!("verified in {} s", verified["seconds"]);
+
     // The marks go with their letters.
     forget_letters(&broker.bootstrap, settings.topics.partitions);
     for _ in 0..2 {

@@ -11,6 +11,7 @@ mod export;
 mod feed;
 mod flat;
 mod import;
+mod inspect;
 mod mapping;
 mod models;
 mod records;
@@ -18,6 +19,7 @@ mod redrive;
 mod run;
 mod simulate;
 mod train;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +51,10 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Send dead letters back to where they came from, each at most once
     Redrive(redrive::RedriveArgs),
+    /// Positions and ages of everything: topics, consumer groups, library, models; changes nothing
+    Inspect(SiteArgs),
+    /// Walk topics and library and prove on what is there that nothing was lost, doubled or changed
+    Verify(SiteArgs),
     /// Read history straight into the case library; no Kafka needed
     Import(import::ImportArgs),
     /// Write the case library as a MEDS dataset
@@ -176,6 +182,8 @@ impl Command {
             Command::Feed(args) => feed::run(args),
             Command::Simulate(args) => simulate::run(args),
             Command::Redrive(args) => redrive::run(args),
+            Command::Inspect(site) => inspect::run(&site),
+            Command::Verify(site) => verify::run(&site),
             Command::Import(args) => import::run(args),
             Command::Export(args) => export::run(args),
             Command::Train(args) => train::run(args),

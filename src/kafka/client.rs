@@ -16,6 +16,11 @@ fn common(kafka: &Kafka, name: &str) -> ClientConfig {
     config
 }
 
+/// Name of a role's consumer group.
+pub(super) fn group(kafka: &Kafka, role: &str) -> String {
+    format!("{}-{role}", kafka.group)
+}
+
 /// A reader without a group, for metadata and whole partitions.
 pub(super) fn reader(kafka: &Kafka, name: &str) -> ClientConfig {
     let mut config = common(kafka, name);
@@ -35,7 +40,7 @@ pub(super) fn reader(kafka: &Kafka, name: &str) -> ClientConfig {
 pub(super) fn consumer(kafka: &Kafka, role: &str, instance: &str, queue_bytes: usize) -> ClientConfig {
     let mut config = common(kafka, role);
     config
-        .set("group.id", format!("{}-{role}", kafka.group))
+        .set("group.id", group(kafka, role))
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         .set("isolation.level", "read_committed")
@@ -46,7 +51,9 @@ pub(super) fn consumer(kafka: &Kafka, role: &str, instance: &str, queue_bytes: u
         .set("max.poll.interval.ms", "1800000")
         // A member that is killed and started again takes its partitions back at once.
         .set("group.instance.id", format!("{}-{role}-{instance}", kafka.group))
-        .set("session.timeout.ms", "15000")
+        .set("session.timeout.ms", kafka.session.as_millis().to_string())
+        // A few may be lost before the session is over.
+        .set("heartbeat.interval.ms", (kafka.session.as_millis() / 5).min(3000).to_string())
         // The broker answers as soon as there is a byte; this only bounds an idle round trip.
         .set("fetch.wait.max.ms", "20")
         .set("fetch.min.bytes", "1")

@@ -61,6 +61,25 @@ pub enum KafkaError {
         /// End of the log.
         high: i64,
     },
+    /// What the group committed is gone, though its outputs show that it had committed.
+    #[error(
+        "the group {group} has no committed offsets, but {writes} holds what it wrote: they have expired or were deleted, or kafka.group was changed; going on would publish twice. Set kafka.group back, or the group's offsets by hand (kafka-consumer-groups.sh --group {group} --reset-offsets), or begin anew with other topics"
+    )]
+    Forgotten {
+        /// The consumer group.
+        group: String,
+        /// Topic that it writes in the transactions that commit its offsets.
+        writes: String,
+    },
+    /// A newer member of the same instance has this one's place in the group: another process, or this
+    /// one, which a broker that was away has let join twice.
+    #[error(
+        "the group of '{role}' has a newer member with this instance; unless a broker was just away, another process has the same one: give each process that runs the same roles an instance of its own (AUSCULT__INSTANCE)"
+    )]
+    Fenced {
+        /// Role of the group.
+        role: &'static str,
+    },
     /// The group took this process for dead and has no generation for it.
     #[error("the consumer group has no generation for this member; it joins anew")]
     NoGroup,
@@ -94,6 +113,14 @@ pub enum KafkaError {
         /// What the broker says.
         cause: rdkafka::error::KafkaError,
     },
+    /// The broker refuses the time of a message.
+    #[error(
+        "the broker refuses the time of a message to {topic}: by this machine's clock it is further in the future than message.timestamp.after.max.ms allows; set the clocks of this machine and of the brokers"
+    )]
+    Clock {
+        /// Topic.
+        topic: String,
+    },
     /// A wait ran out.
     #[error("{what} took longer than {deadline:?}")]
     Deadline {
@@ -108,6 +135,16 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// Why a message to `topic` was not delivered.
+    pub(super) fn delivery(topic: &str, cause: rdkafka::error::KafkaError) -> Self {
+        use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};
+        let topic = topic.to_owned();
+        match cause {
+            Cause::MessageProduction(Code::InvalidTimestamp) => KafkaError::Clock { topic },
+            cause => KafkaError::Delivery { topic, cause },
+        }
+    }
+
     /// Whether a message was not taken because of its length.
     pub fn is_too_long(&self) -> bool {
         use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};

@@ -6,7 +6,7 @@
 //! first ends what it has begun, so that a role that starts again reads settled offsets.
 
 use std::error::Error;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -118,6 +118,25 @@ impl Publisher {
         let parcels = self.parcels.as_ref().ok_or(KafkaError::Thread("publisher"))?;
         parcels.send(parcel).map_err(|_| KafkaError::Thread("publisher"))?;
         self.is_under_way = true;
+        Ok(())
+    }
+
+    /// Notices how the transaction under way has ended, without waiting for it. While nothing comes
+    /// nothing is published either, and a failure must not stay unknown until something does.
+    ///
+    /// # Errors
+    /// If it was aborted, or its outcome is unknown.
+    pub fn look(&mut self) -> Result<(), KafkaError> {
+        if !self.is_under_way {
+            return Ok(());
+        }
+        let done = match self.settled.try_recv() {
+            Ok(done) => done,
+            Err(TryRecvError::Empty) => return Ok(()),
+            Err(TryRecvError::Disconnected) => return Err(KafkaError::Thread("publisher")),
+        };
+        self.is_under_way = false;
+        self.spare = done?;
         Ok(())
     }
 

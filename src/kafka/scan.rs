@@ -1,15 +1,15 @@
-//! A topic read once, from its beginning to where it ended at the start, without a group.
+//! A topic, or parts of one, read once, to where it ended at the start, without a group.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::KafkaError as Cause;
+use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _};
 use rdkafka::topic_partition_list::Offset;
 
-use super::KafkaError;
 use super::table::{Quiet, assign, open, watermarks};
+use super::{KafkaError, client};
 use crate::settings::Kafka;
 
 /// A record of a scan.
@@ -70,6 +70,29 @@ impl Scan {
         Ok(Scan { consumer, lows, ends, deadline: kafka.deadline })
     }
 
+    /// Begins to read parts of a topic: partition, first offset, and end, which is not read any more.
+    ///
+    /// # Errors
+    /// If the client cannot be made.
+    pub fn parts(
+        kafka: &Kafka,
+        topic: &str,
+        parts: impl IntoIterator<Item = (i32, i64, i64)>,
+    ) -> Result<Self, KafkaError> {
+        let mut config = client::reader(kafka, "table");
+        // What retention takes away meanwhile must not be passed over in silence.
+        config.set("auto.offset.reset", "error");
+        let consumer =
+            config.create_with_context(Quiet).map_err(|cause| KafkaError::Client { client: "table", cause })?;
+        let (mut lows, mut ends) = (HashMap::new(), HashMap::new());
+        for (number, from, end) in parts.into_iter().filter(|(_, from, end)| from < end) {
+            lows.insert(number, from);
+            ends.insert(number, end);
+        }
+        assign(&consumer, topic, lows.iter().map(|(number, from)| (*number, Offset::Offset(*from))))?;
+        Ok(Scan { consumer, lows, ends, deadline: kafka.deadline })
+    }
+
     /// First offset that a partition held at the start.
     pub fn low(&self, partition: i32) -> Option<i64> {
         self.lows.get(&partition).copied()
@@ -88,7 +111,8 @@ impl Scan {
     /// The next record, or `None` at the end of all partitions.
     ///
     /// # Errors
-    /// If nothing comes within `kafka.deadline` though the ends are not reached.
+    /// If nothing comes within `kafka.deadline` though the ends are not reached, or the first offset of
+    /// a part is no longer in the log.
     pub fn read(&mut self) -> Result<Option<Found>, KafkaError> {
         let started = Instant::now();
         while !self.ends.is_empty() {
@@ -106,6 +130,9 @@ impl Scan {
                 // What is left up to the end are markers, or a transaction that is still open.
                 Some(Err(Cause::PartitionEOF(number))) => {
                     self.ends.remove(&number);
+                }
+                Some(Err(cause @ Cause::MessageConsumption(RDKafkaErrorCode::AutoOffsetReset))) => {
+                    return Err(KafkaError::Consume(cause));
                 }
                 Some(Err(cause)) => tracing::warn!(%cause, "reading a topic, retrying"),
                 None => {}

@@ -24,7 +24,7 @@ use rdkafka::types::RDKafkaRespErr;
 use super::block::Queued;
 use super::offset::offset_list;
 use super::table::watermarks;
-use super::{Block, KafkaError, NextOffset, Partition, client};
+use super::{Block, KafkaError, NextOffset, Partition, Scan, client};
 use crate::settings::{Kafka, Limits};
 use crate::telemetry::Stop;
 
@@ -41,6 +41,9 @@ pub struct SourceSettings {
     pub instance: String,
     /// Topics of the subscription.
     pub topics: Vec<String>,
+    /// A topic that holds nothing before the group has committed something: where it does, offsets that
+    /// are not committed are lost ones.
+    pub writes: Option<String>,
 }
 
 /// What the polling thread tells its role, in order.
@@ -122,7 +125,13 @@ impl Source {
     /// If the client cannot be made or the thread not be started.
     pub fn open(settings: SourceSettings) -> Result<Self, KafkaError> {
         let (sender, events) = sync_channel(1024);
-        let context = Rebalances { sender: sender.clone(), deadline: settings.kafka.deadline };
+        let context = Rebalances {
+            sender: sender.clone(),
+            kafka: settings.kafka.clone(),
+            role: settings.role,
+            topics: settings.topics.clone(),
+            writes: settings.writes,
+        };
         let config = client::consumer(&settings.kafka, settings.role, &settings.instance, settings.limits.queue_bytes);
         let made = |cause| KafkaError::Client { client: settings.role, cause };
         let consumer: Arc<BaseConsumer<Rebalances>> = Arc::new(config.create_with_context(context).map_err(made)?);
@@ -133,6 +142,7 @@ impl Source {
         let queued = Queued::default();
         let poll = Poll {
             consumer: Arc::clone(&consumer),
+            role: settings.role,
             limits: settings.limits,
             sender,
             stop: stop.clone(),
@@ -227,6 +237,7 @@ const REST: Duration = Duration::from_secs(1);
 /// The polling thread.
 struct Poll {
     consumer: Arc<BaseConsumer<Rebalances>>,
+    role: &'static str,
     limits: Limits,
     sender: SyncSender<SourceEvent>,
     stop: Stop,
@@ -259,7 +270,7 @@ impl Poll {
                     }
                     Err(cause) => {
                         // The role may have gone already; then nobody needs to know.
-                        let _ = self.sender.try_send(SourceEvent::Failed(KafkaError::Consume(cause)));
+                        let _ = self.sender.try_send(SourceEvent::Failed(self.failed(cause)));
                         return;
                     }
                 }
@@ -275,6 +286,14 @@ impl Poll {
                     Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return,
                 }
             }
+        }
+    }
+
+    /// Why reading ended. What a client cannot go on after it tells apart from the error itself.
+    fn failed(&self, cause: Cause) -> KafkaError {
+        match self.consumer.client().fatal_error() {
+            Some((RDKafkaErrorCode::FencedInstanceId, _)) => KafkaError::Fenced { role: self.role },
+            _ => KafkaError::Consume(cause),
         }
     }
 
@@ -319,7 +338,10 @@ fn is_passing(cause: &Cause) -> bool {
 /// The context that answers rebalances from inside `poll`.
 struct Rebalances {
     sender: SyncSender<SourceEvent>,
-    deadline: Duration,
+    kafka: Kafka,
+    role: &'static str,
+    topics: Vec<String>,
+    writes: Option<String>,
 }
 
 impl ClientContext for Rebalances {}
@@ -366,9 +388,9 @@ impl Rebalances {
             list.elements().iter().map(|e| Partition { topic: Arc::from(e.topic()), number: e.partition() }).collect();
         let (reply, answer) = sync_channel(1);
         if self.sender.try_send(SourceEvent::Revoked(partitions, reply)).is_ok()
-            && answer.recv_timeout(self.deadline) == Err(RecvTimeoutError::Timeout)
+            && answer.recv_timeout(self.kafka.deadline) == Err(RecvTimeoutError::Timeout)
         {
-            tracing::warn!(deadline = ?self.deadline, "a role did not finish its revoked partitions in time; its commit will be fenced");
+            tracing::warn!(deadline = ?self.kafka.deadline, "a role did not finish its revoked partitions in time; its commit will be fenced");
         }
     }
 
@@ -379,11 +401,11 @@ impl Rebalances {
             return Ok(Vec::new());
         }
         let committed = consumer
-            .committed_offsets(list.clone(), self.deadline)
+            .committed_offsets(list.clone(), self.kafka.deadline)
             .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;
         let mut assigned = Vec::with_capacity(list.count());
         for element in committed.elements() {
-            let (low, high) = watermarks(consumer, element.topic(), element.partition(), self.deadline)?;
+            let (low, high) = watermarks(consumer, element.topic(), element.partition(), self.kafka.deadline)?;
             let committed = match element.offset() {
                 Offset::Offset(offset) => Some(NextOffset(offset)),
                 _ => None,
@@ -391,7 +413,44 @@ impl Rebalances {
             let partition = Partition { topic: Arc::from(element.topic()), number: element.partition() };
             assigned.push(Assigned { partition, committed, low, high });
         }
+        if !assigned.is_empty() && assigned.iter().all(|one| one.committed.is_none()) {
+            self.remember(consumer)?;
+        }
         Ok(assigned)
+    }
+
+    /// Stops a group that has lost its offsets. Partitions that nobody has read yet are no sign of that
+    /// while the group has committed another, and neither is an output that is still empty.
+    fn remember(&self, consumer: &BaseConsumer<Self>) -> Result<(), KafkaError> {
+        let Some(writes) = &self.writes else { return Ok(()) };
+        // In this order: who sees what a transaction wrote sees the offsets that it committed. Offsets of the
+        // log prove nothing, since an aborted transaction takes some too.
+        let partitions = self.partitions(consumer, writes)?;
+        let mut scan = Scan::open(&self.kafka, writes, partitions.len())?;
+        let is_forgotten = partitions.iter().any(|number| scan.low(*number) > Some(0));
+        if !is_forgotten && scan.read()?.is_none() {
+            return Ok(());
+        }
+        let mut all = TopicPartitionList::new();
+        for topic in &self.topics {
+            for number in self.partitions(consumer, topic)? {
+                all.add_partition(topic, number);
+            }
+        }
+        let committed = consumer
+            .committed_offsets(all, self.kafka.deadline)
+            .map_err(|cause| KafkaError::Ask { what: "committed offsets", cause })?;
+        if committed.elements().iter().any(|element| matches!(element.offset(), Offset::Offset(_))) {
+            return Ok(());
+        }
+        Err(KafkaError::Forgotten { group: client::group(&self.kafka, self.role), writes: writes.clone() })
+    }
+
+    fn partitions(&self, consumer: &BaseConsumer<Self>, topic: &str) -> Result<Vec<i32>, KafkaError> {
+        let metadata = consumer
+            .fetch_metadata(Some(topic), self.kafka.deadline)
+            .map_err(|cause| KafkaError::Ask { what: "a topic's partitions", cause })?;
+        Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect())
     }
 }
 

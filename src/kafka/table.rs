@@ -173,7 +173,18 @@ pub(super) fn watermarks<C: ConsumerContext>(
     partition: i32,
     deadline: Duration,
 ) -> Result<(i64, i64), KafkaError> {
-    consumer.fetch_watermarks(topic, partition, deadline).map_err(|cause| KafkaError::Ask { what: "watermarks", cause })
+    let started = Instant::now();
+    loop {
+        match consumer.fetch_watermarks(topic, partition, deadline) {
+            // It is new, or its leader is another by now: soon somebody knows.
+            Err(Cause::MetadataFetch(
+                RDKafkaErrorCode::NotLeaderForPartition | RDKafkaErrorCode::LeaderNotAvailable,
+            )) if started.elapsed() < deadline => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            answer => return answer.map_err(|cause| KafkaError::Ask { what: "watermarks", cause }),
+        }
+    }
 }
 
 /// Reaching the end of a partition is an event here, and no error to be logged.

@@ -354,7 +354,7 @@ impl ProducerContext for Deliveries {
         if let Err((cause, message)) = result {
             self.failed.fetch_add(1, Ordering::Relaxed);
             if let Ok(mut first) = self.first.lock() {
-                first.get_or_insert(KafkaError::Delivery { topic: message.topic().to_owned(), cause: cause.clone() });
+                first.get_or_insert(KafkaError::delivery(message.topic(), cause.clone()));
             }
         }
     }

@@ -53,7 +53,7 @@ pub struct Entry {
 
 impl Event {
     /// Whether the model is the champion from here on.
-    pub(super) fn crowns(self) -> bool {
+    pub fn crowns(self) -> bool {
         matches!(self, Event::Promoted | Event::RolledBack)
     }
 }

@@ -27,6 +27,7 @@ use super::ledger::{Entry, Event, Ledger, names_in};
 use super::task::is_task_name;
 use crate::events::Micros;
 use crate::models::Bundle;
+use crate::telemetry::fault;
 
 /// How often a version is tried that others keep taking first.
 const TRIES: u32 = 1_000;
@@ -90,12 +91,20 @@ impl Registry {
     /// # Errors
     /// If the URL is no `file://` URL or its folder cannot be made.
     pub fn open(url: &Url) -> Result<Registry, LearnError> {
-        let root = match url.scheme() {
-            "file" => url.to_file_path().map_err(|()| LearnError::RegistryUrl)?,
-            _ => return Err(LearnError::RegistryUrl),
-        };
-        fs::create_dir_all(&root).map_err(LearnError::io(&root))?;
-        Ok(Registry { root })
+        let registry = Registry::look(url)?;
+        fs::create_dir_all(&registry.root).map_err(LearnError::io(&registry.root))?;
+        Ok(registry)
+    }
+
+    /// The same for who only reads: nothing is made, and a folder that is missing is an empty registry.
+    ///
+    /// # Errors
+    /// If the URL is no `file://` URL.
+    pub fn look(url: &Url) -> Result<Registry, LearnError> {
+        match url.scheme() {
+            "file" => Ok(Registry { root: url.to_file_path().map_err(|()| LearnError::RegistryUrl)? }),
+            _ => Err(LearnError::RegistryUrl),
+        }
     }
 
     /// The champion of a task, if it has one.
@@ -179,6 +188,7 @@ impl Registry {
         };
         bundle.card.version = version;
         let sha256 = bundle.save(&path)?;
+        fault("registry", "staged");
         let model = ModelRef { name: task.to_owned(), version, sha256 };
         self.note(now, Event::Registered, &model, (metrics, reason), |_| Ok(()))?;
         Ok(model)
@@ -309,7 +319,9 @@ impl Registry {
                 metrics: metrics.clone(),
                 reason: reason.to_owned(),
             })
-        })
+        })?;
+        fault("registry", "noted");
+        Ok(())
     }
 
     fn models(&self, task: &str) -> Result<PathBuf, LearnError> {

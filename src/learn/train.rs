@@ -17,6 +17,7 @@ use crate::events::Micros;
 use crate::features::FeatureSpec;
 use crate::library::Library;
 use crate::models::{Bundle, Family, FitSpec};
+use crate::telemetry::fault;
 
 /// What came of a training, as `train` prints it.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -110,6 +111,7 @@ pub async fn train(
     let outcomes = |rows: &[Row]| -> Vec<bool> { rows.iter().map(|row| row.outcome).collect() };
     let mut bundle = Bundle::fit(fit, &train, &outcomes(&train_rows), &tuning, &outcomes(&tuning_rows))?;
     drop((train, tuning));
+    fault("train", "fitted");
 
     progress(&format!("judging on {} rows of held-out subjects", held_out.rows()));
     let seed = task.train.seed;
@@ -128,6 +130,7 @@ pub async fn train(
     bundle.card.metrics = figures(&metrics);
     let record = serde_json::to_value(&metrics)?;
     let model = registry.register(&task.name, &mut bundle, &record, "trained", now)?;
+    fault("train", "registered");
     let instead_of = champion.map(|champion| champion.version);
     let (mut promoted, mut reason) = (verdict.promote, verdict.reason);
     if promoted {

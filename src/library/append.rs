@@ -21,8 +21,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::table::{CHECKPOINT_EVERY, CLEAN_EVERY, application_version, positions_of};
-use super::{Library, LibraryError, Table, convert};
-use crate::telemetry::fault;
+use super::{Library, LibraryError, Table, convert, passes};
 
 /// Size at which a data file is closed and the next one begun.
 pub(super) const FILE_BYTES: Option<NonZeroU64> = NonZeroU64::new(32 << 20);
@@ -91,7 +90,7 @@ impl Library {
             writer.write(&interleave_record_batch(&batches, &places)?).await?;
         }
         let files = writer.finish().await?;
-        fault("library", "written");
+        passes("written")?;
         commit_rows(&delta, table, files, transactions).await?;
         Ok(addresses.len() as u64)
     }
@@ -252,7 +251,7 @@ pub(super) async fn commit(
             tracing::warn!(table = table.name(), %error, "no checkpoint of the library's log could be written");
         }
     }
-    Ok(())
+    passes("committed")
 }
 
 fn refused(table: Table, error: DeltaTableError) -> LibraryError {

@@ -15,7 +15,7 @@ use futures::StreamExt as _;
 use super::append::{FILE_BYTES, Writer, commit};
 use super::history::{Scan, grouped};
 use super::table::{DataFile, application_version, data_files};
-use super::{Library, LibraryError, Table};
+use super::{Library, LibraryError, Table, passes};
 
 /// Files below this size are rewritten together.
 const SMALL_BYTES: u64 = 16 << 20;
@@ -58,7 +58,9 @@ impl Library {
         let after = actions.len() as u64 - before;
         let operation =
             DeltaOperation::Optimize { predicate: None, target_size: FILE_BYTES.map_or(0, |bytes| bytes.get() as i64) };
+        passes("rewritten")?;
         commit(&delta, table, actions, vec![Transaction::new(application, rewrites + 1)], operation).await?;
+        passes("compacted")?;
         Ok(Compacted { before, after })
     }
 

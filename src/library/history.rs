@@ -13,7 +13,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::prelude::{DataFrame, SessionConfig, SessionContext, col, lit};
+use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, lit};
 use deltalake::DeltaTable;
 use futures::StreamExt as _;
 
@@ -39,9 +39,10 @@ pub(super) struct Group {
 /// The rows of one partition, oldest first. See [`Library::history`].
 pub struct History {
     scan: Option<Scan>,
+    table: Table,
     partition: u32,
-    /// Only rows of these subjects; `None`: all rows.
-    subjects: Option<Vec<SubjectId>>,
+    /// Only these rows; `None`: all.
+    filter: Option<Expr>,
     groups: VecDeque<Group>,
     current: Option<SendableRecordBatchStream>,
     last: Option<(i64, i32)>,
@@ -68,24 +69,39 @@ impl Library {
     /// # Errors
     /// If the table cannot be read.
     pub async fn history_of(&self, partition: u32, subjects: Vec<SubjectId>) -> Result<History, LibraryError> {
-        self.history_where(partition, Some(subjects)).await
+        let wanted = subjects.iter().map(|subject| lit(subject.0)).collect();
+        self.history_where(partition, Some(col("subject_id").in_list(wanted, false))).await
     }
 
-    async fn history_where(&self, partition: u32, subjects: Option<Vec<SubjectId>>) -> Result<History, LibraryError> {
-        let mut history =
-            History { scan: None, partition, subjects, groups: VecDeque::new(), current: None, last: None };
-        if let Some(delta) = self.open_table(Table::Events).await? {
-            let mut files = data_files(&delta, Table::Events)?;
-            files.retain(|file| file.partition == Some(i64::from(partition)));
-            history.groups = grouped(files);
-            history.scan = Some(Scan::new(delta, Table::Events)?);
-        }
-        Ok(history)
+    async fn history_where(&self, partition: u32, filter: Option<Expr>) -> Result<History, LibraryError> {
+        History::of(self.open_table(Table::Events).await?, Table::Events, partition, filter)
     }
 }
 
 impl History {
-    /// The next rows (schema of [`Table::Events`], whose first columns are the event schema),
+    /// Those rows of a partition in the loaded state of a table for which `filter` holds.
+    pub(super) fn of(
+        delta: Option<DeltaTable>,
+        table: Table,
+        partition: u32,
+        mut filter: Option<Expr>,
+    ) -> Result<History, LibraryError> {
+        let (mut groups, mut scan) = (VecDeque::new(), None);
+        if let Some(delta) = delta {
+            let mut files = data_files(&delta, table)?;
+            if table.is_partitioned() {
+                files.retain(|file| file.partition == Some(i64::from(partition)));
+            } else {
+                let of_partition = col("partition").eq(lit(i64::from(partition)));
+                filter = Some(filter.map_or(of_partition.clone(), |filter| filter.and(of_partition)));
+            }
+            groups = grouped(files);
+            scan = Some(Scan::new(delta, table)?);
+        }
+        Ok(History { scan, table, partition, filter, groups, current: None, last: None })
+    }
+
+    /// The next rows (schema of the table; the first columns of [`Table::Events`] are the event schema),
     /// or `None` at the end.
     ///
     /// # Errors
@@ -95,8 +111,8 @@ impl History {
         loop {
             if let Some(stream) = &mut self.current {
                 if let Some(batch) = stream.next().await {
-                    let batch = convert::conform(&batch?, &scan.schema, Table::Events)?;
-                    self.last = ascending(&batch, self.last, self.partition)?;
+                    let batch = convert::conform(&batch?, &scan.schema, self.table)?;
+                    self.last = ascending(&batch, self.last, (self.table, self.partition))?;
                     if batch.num_rows() > 0 {
                         return Ok(Some(batch));
                     }
@@ -105,7 +121,7 @@ impl History {
                 self.current = None;
             }
             let Some(group) = self.groups.pop_front() else { return Ok(None) };
-            self.current = Some(scan.in_order(group, self.subjects.as_deref()).await?);
+            self.current = Some(scan.in_order(group, self.filter.as_ref()).await?);
         }
     }
 }
@@ -133,11 +149,11 @@ pub(super) fn grouped(mut files: Vec<DataFile>) -> VecDeque<Group> {
 fn ascending(
     batch: &RecordBatch,
     mut last: Option<(i64, i32)>,
-    partition: u32,
+    (table, partition): (Table, u32),
 ) -> Result<Option<(i64, i32)>, LibraryError> {
     for at in addresses(batch)? {
         if last.is_some_and(|last| last >= at) {
-            return Err(LibraryError::Double { table: Table::Events, partition, position: at.0 });
+            return Err(LibraryError::Double { table, partition, position: at.0 });
         }
         last = Some(at);
     }
@@ -182,18 +198,17 @@ impl Scan {
         Ok(self.context.read_table(provider)?.select_columns(columns)?)
     }
 
-    /// All columns of a group of files, by (`position`, `row`); of the rows only those of some
-    /// subjects, if there are any given.
+    /// All columns of a group of files, by (`position`, `row`); of the rows only those for which
+    /// `filter` holds.
     pub(super) async fn in_order(
         &self,
         group: Group,
-        subjects: Option<&[SubjectId]>,
+        filter: Option<&Expr>,
     ) -> Result<SendableRecordBatchStream, LibraryError> {
         let columns: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
         let mut rows = self.rows(&group.paths, &columns).await?;
-        if let Some(subjects) = subjects {
-            let wanted = subjects.iter().map(|subject| lit(subject.0)).collect();
-            rows = rows.filter(col("subject_id").in_list(wanted, false))?;
+        if let Some(filter) = filter {
+            rows = rows.filter(filter.clone())?;
         }
         // What the library writes is in order, but another tool may have rewritten a file.
         if group.paths.len() == 1 && self.is_in_order(&group.paths).await? {

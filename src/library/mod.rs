@@ -20,6 +20,7 @@ mod import;
 mod known;
 mod meds;
 mod records;
+mod snapshot;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -31,4 +32,16 @@ pub use history::History;
 pub use known::{addresses, fingerprint, positions};
 pub use meds::{Exported, MedsReader, export_meds, read_meds};
 pub use records::{alerts_batch, predictions_batch};
+pub use snapshot::{Added, Commit, Size, Snapshot};
 pub use table::{Library, Table};
+
+use crate::telemetry::fault;
+
+/// A point at which tests break the process, make the store slow or take its answer away.
+fn passes(step: &'static str) -> Result<(), LibraryError> {
+    if fault("library", step) {
+        let source = std::io::Error::other("a test took the store's answer away");
+        return Err(LibraryError::Io { path: step.into(), source });
+    }
+    Ok(())
+}

@@ -14,7 +14,7 @@ use deltalake::protocol::SaveMode;
 use futures::{StreamExt as _, TryStreamExt as _};
 use url::Url;
 
-use super::{LibraryError, convert};
+use super::{LibraryError, convert, passes};
 use crate::events;
 
 /// Commits between two checkpoints of a table's log.
@@ -103,6 +103,11 @@ impl Table {
         }
     }
 
+    /// Whether its files hold rows of one partition each.
+    pub(super) fn is_partitioned(self) -> bool {
+        !self.partitioned_by().is_empty()
+    }
+
     fn comment(self) -> &'static str {
         match self {
             Table::Events => "the clinical log of record, a superset of the MEDS 0.4 DataSchema",
@@ -113,7 +118,12 @@ impl Table {
 
     /// Application transaction that keeps the archived position of a partition.
     pub(super) fn application(self, partition: u32) -> String {
-        format!("auscult-{}-{partition}", self.name())
+        format!("{}{partition}", self.application_prefix())
+    }
+
+    /// What the names of these transactions begin with, before the partition's number.
+    pub(super) fn application_prefix(self) -> String {
+        format!("auscult-{}-", self.name())
     }
 
     /// Application transaction that every rewrite of data files must advance. Delta does not
@@ -173,11 +183,7 @@ impl Library {
     /// # Errors
     /// If a folder cannot be made, the scheme is not supported or what lies there is damaged.
     pub async fn open(url: &Url) -> Result<Library, LibraryError> {
-        let mut root = url.clone();
-        if !root.path().ends_with('/') {
-            root.set_path(&format!("{}/", root.path()));
-        }
-        let library = Library { root };
+        let library = Library::look(url);
         for table in Table::ALL {
             make_folder(&library.table_url(table)?)?;
             if let Some(delta) = library.open_table(table).await? {
@@ -185,6 +191,16 @@ impl Library {
             }
         }
         Ok(library)
+    }
+
+    /// The same for who only reads: nothing is made or changed, and a folder that is missing is an empty
+    /// table.
+    pub fn look(url: &Url) -> Library {
+        let mut root = url.clone();
+        if !root.path().ends_with('/') {
+            root.set_path(&format!("{}/", root.path()));
+        }
+        Library { root }
     }
 
     /// Where the library lies.
@@ -197,10 +213,10 @@ impl Library {
     /// # Errors
     /// If the table cannot be read.
     pub async fn positions(&self, table: Table) -> Result<BTreeMap<u32, i64>, LibraryError> {
-        let Some(delta) = self.open_table(table).await? else { return Ok(BTreeMap::new()) };
-        let known = application_version(&delta, &table.partitions_application()).await?.unwrap_or(0);
-        let known = u32::try_from(known).unwrap_or(0);
-        positions_of(&delta, table, 0..known).await
+        match self.snapshot(table).await? {
+            Some(snapshot) => snapshot.positions().await,
+            None => Ok(BTreeMap::new()),
+        }
     }
 
     /// Partitions of the events table that hold rows, ascending.
@@ -221,13 +237,20 @@ impl Library {
     /// # Errors
     /// If the table cannot be read.
     pub async fn rows(&self, table: Table) -> Result<u64, LibraryError> {
-        let Some(delta) = self.open_table(table).await? else { return Ok(0) };
-        Ok(data_files(&delta, table)?.iter().filter_map(|file| file.rows).sum())
+        match self.snapshot(table).await? {
+            Some(snapshot) => Ok(snapshot.size()?.rows),
+            None => Ok(0),
+        }
     }
 
     /// The table as it is now, or `None` where nothing was ever appended.
     pub(super) async fn open_table(&self, table: Table) -> Result<Option<DeltaTable>, LibraryError> {
-        let delta = DeltaTable::try_from_url(self.table_url(table)?).await?;
+        passes("opened")?;
+        let url = self.table_url(table)?;
+        if url.scheme() == "file" && !url.to_file_path().map_err(|()| LibraryError::Url)?.exists() {
+            return Ok(None);
+        }
+        let delta = DeltaTable::try_from_url(url).await?;
         Ok(delta.version().is_some().then_some(delta))
     }
 

@@ -14,7 +14,7 @@ use super::{Context, RoleError};
 use crate::events;
 use crate::kafka::{Assigned, Block, KafkaError, NextOffset, Partition, Position, Source, SourceEvent, SourceSettings};
 use crate::library::{Library, LibraryError, Table, alerts_batch, predictions_batch, with_position};
-use crate::telemetry::{Beat, fault};
+use crate::telemetry::{Beat, compact_every, fault};
 
 /// Commits after which the small files they left are put together.
 const COMPACT_EVERY: u32 = 100;
@@ -99,6 +99,7 @@ impl<'c> Archive<'c> {
                 role: "archive",
                 instance: settings.instance.clone(),
                 topics: vec![topics.events.clone(), topics.scores.clone(), topics.alerts.clone()],
+                writes: None,
             })?,
             next: BTreeMap::new(),
             lag: Lag::new("archive"),
@@ -200,7 +201,7 @@ impl<'c> Archive<'c> {
         }
         self.rows = 0;
         self.commits += 1;
-        if self.commits.is_multiple_of(COMPACT_EVERY) {
+        if self.commits.is_multiple_of(compact_every(COMPACT_EVERY)) {
             self.tidy();
         }
         Ok(())

@@ -10,6 +10,7 @@ use super::{Context, RoleError};
 use crate::kafka::Follower;
 use crate::learn::{Announcement, ModelRef, Registry};
 use crate::models::Bundle;
+use crate::telemetry::fault;
 
 /// A model in use.
 #[derive(Clone, Debug)]
@@ -85,6 +86,7 @@ impl<'c> Champions<'c> {
                 metrics.scores_with(name, &model.name, &model.version.to_string());
                 metrics.swaps.with_label_values(&[name]).inc();
                 self.current[task] = Some(Champion { model, bundle: Arc::new(bundle) });
+                fault("score", "swapped");
             }
             Ok(_) => tracing::error!(
                 task = name,

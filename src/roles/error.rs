@@ -74,11 +74,22 @@ pub enum RoleError {
 }
 
 impl RoleError {
+    /// Whether another member of the group has this one's place.
+    pub(super) fn is_fence(&self) -> bool {
+        matches!(self, RoleError::Kafka(KafkaError::Fenced { .. }))
+    }
+
     /// Whether running the role again cannot help.
     pub(super) fn is_final(&self) -> bool {
         match self {
             RoleError::Kafka(error) => {
-                matches!(error, KafkaError::Lost { .. } | KafkaError::Partitions { .. } | KafkaError::Topic { .. })
+                matches!(
+                    error,
+                    KafkaError::Lost { .. }
+                        | KafkaError::Forgotten { .. }
+                        | KafkaError::Partitions { .. }
+                        | KafkaError::Topic { .. }
+                )
             }
             RoleError::Site(_) | RoleError::Log { .. } | RoleError::Metrics(_) | RoleError::Panic(_) => true,
             _ => false,

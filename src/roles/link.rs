@@ -110,6 +110,8 @@ impl<'c> Link<'c> {
             role: "link",
             instance: settings.instance.clone(),
             topics: vec![topics.links.clone()],
+            // A statement that is read again changes nothing.
+            writes: None,
         })?;
         Ok(Link {
             context,

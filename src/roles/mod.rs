@@ -23,14 +23,17 @@ mod train;
 
 pub use error::RoleError;
 pub use letter::Letter;
+pub use recover::start;
 pub use runtime::{Context, Role, run};
 pub use serve::{ServeError, Server};
 pub use site::Site;
 pub use train::{announce, train_once};
 
 use crate::events::Micros;
+use crate::telemetry::clock_shift;
 
 /// The wall clock. Roles ask it; what is below is told.
 pub fn wall_now() -> Micros {
-    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_micros() as Micros)
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as Micros) + clock_shift()
 }

@@ -45,6 +45,8 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
                 fault("normalize", "assigned");
+                // A raw topic may have grown since: the clock waits for each of its partitions.
+                role.ticks.count(raw_partitions(&context.site.settings)?);
                 let now = Instant::now();
                 let mut starts = Vec::with_capacity(assigned.len());
                 for one in assigned {
@@ -94,6 +96,7 @@ impl<'c> Normalize<'c> {
             role: "normalize",
             instance: settings.instance.clone(),
             topics: settings.topics.raw.iter().map(|raw| raw.topic.clone()).collect(),
+            writes: Some(settings.topics.events.clone()),
         })?;
         let first = |problems: Vec<_>| problems.into_iter().next().map_or(KafkaError::NoGroup.into(), RoleError::Site);
         let mut normalizer = context.site.normalizer(context.pseudonyms.clone()).map_err(first)?;
@@ -107,7 +110,7 @@ impl<'c> Normalize<'c> {
             publisher: Publisher::start(transactions, source.member(), context.metrics.clone())?,
             identity,
             source,
-            ticks: Ticks::new(settings.time, raw_partitions(settings)?),
+            ticks: Ticks::new(settings.time),
             lag: Lag::new("normalize"),
             room: letter::Room::default(),
         })
@@ -186,6 +189,7 @@ impl<'c> Normalize<'c> {
 
     /// Nothing came for a while: the clock goes on by itself where it may.
     fn quiet(&mut self) -> Result<(), RoleError> {
+        self.publisher.look()?;
         self.context.metrics.queue_bytes.with_label_values(&["normalize"]).set(self.source.queued_bytes() as i64);
         if self.context.site.settings.time.clock == Clock::Events {
             return Ok(());
@@ -199,7 +203,10 @@ impl<'c> Normalize<'c> {
         }
         if self.ticks.due()?.is_some() {
             let outbox = self.publisher.outbox();
-            self.publish(outbox, None, Tally::default(), wall_now() / 1000, Vec::new())?;
+            // With the offsets, so that there are some as soon as anything is in the log: a group that
+            // has none although there is has lost them.
+            let offsets = self.ticks.owned().collect();
+            self.publish(outbox, None, Tally::default(), wall_now() / 1000, offsets)?;
         }
         Ok(())
     }

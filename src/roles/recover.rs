@@ -8,7 +8,6 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
-use std::sync::Arc;
 use std::thread;
 
 use super::{Context, RoleError};
@@ -39,8 +38,11 @@ pub(super) fn memory_key(task: &str, subject: i64, encounter: Option<&str>) -> S
 /// Where reading of the log starts: after what the library gave, if Kafka still has that.
 ///
 /// `committed` is C, `archived` is D. A group that never committed starts live at the log's
-/// beginning, whatever the archive holds.
-fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOffset, NextOffset), RoleError> {
+/// beginning, whatever the archive holds. The second is where it goes live.
+///
+/// # Errors
+/// If Kafka no longer has it.
+pub fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOffset, NextOffset), RoleError> {
     let live = assigned.resume()?;
     let after_library = archived.map_or(NextOffset(0), Position::next).min(live);
     if assigned.committed.is_none() && archived.is_none() {
@@ -62,7 +64,7 @@ pub(super) fn recover(
     let mut memories = memories(context, &numbers)?;
     let recovered = |one: &Assigned| {
         let number = one.partition.number;
-        let mut fold = fold(context);
+        let mut fold = context.site.fold();
         let (next, live) = start(one, archived.get(&(number as u32)).map(|&d| Position(d)))?;
         let rows = context.runtime.block_on(replay(library, number as u32, None, next, &mut fold))?;
         let subjects = fold.subjects();
@@ -97,15 +99,10 @@ pub(super) fn wake(
     part: &mut Part,
     subjects: Vec<SubjectId>,
 ) -> Result<(), RoleError> {
-    let mut told = fold(context);
+    let mut told = context.site.fold();
     let rows = replay(library, partition as u32, Some(subjects.clone()), part.next, &mut told);
     context.runtime.block_on(rows)?;
     Ok(part.fold.wake(&subjects, told)?)
-}
-
-fn fold(context: &Context) -> Fold {
-    let site = &context.site;
-    Fold::new(Arc::clone(&site.features), site.tasks.iter().map(|task| task.trigger.clone()).collect())
 }
 
 /// Folds the library's rows of a partition, or of some of its subjects, that lie before `next`;

@@ -105,10 +105,14 @@ pub fn run(context: &Context, roles: &[Role]) -> Result<(), RoleError> {
     first
 }
 
+/// How often in a row a role may be fenced. Once may be its own doing, when a broker that was away let
+/// it join twice; two processes with one instance would take the place from each other for ever.
+const FENCES: u32 = 3;
+
 /// Runs a role, and again after what may pass, with growing and jittered pauses.
 fn supervise(context: &Context, role: Role) -> Result<(), RoleError> {
     let beat = context.health.watch(role.as_str(), BEAT);
-    let (mut pause, mut is_again) = (Duration::from_millis(250), false);
+    let (mut pause, mut is_again, mut fences) = (Duration::from_millis(250), false, 0);
     while !context.stop.is_stopped() {
         let started = Instant::now();
         beat.beat();
@@ -117,14 +121,15 @@ fn supervise(context: &Context, role: Role) -> Result<(), RoleError> {
         beat.ready(false);
         match done {
             Ok(()) => return Ok(()),
-            Err(error) if error.is_final() => {
+            Err(error) if error.is_final() || error.is_fence() && fences + 1 >= FENCES => {
                 tracing::error!(role = role.as_str(), %error, "a role ends for good");
                 return Err(error);
             }
             Err(error) => {
                 if started.elapsed() > STEADY {
-                    pause = Duration::from_millis(250);
+                    (pause, fences) = (Duration::from_millis(250), 0);
                 }
+                fences += u32::from(error.is_fence());
                 let jittered = pause.mul_f64(rand::rng().random_range(0.5..1.5));
                 tracing::warn!(role = role.as_str(), %error, again_in = ?jittered, "a role starts again");
                 context.stop.wait(jittered);

@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
         beat.beat();
         role.champions.follow();
         role.look_at_lag()?;
-        role.rest()?;
+        role.rest();
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => {
                 waits.observe(asked.elapsed().as_secs_f64());
@@ -75,7 +75,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 let _ = reply.send(());
             }
             Some(SourceEvent::Failed(error)) => return Err(error.into()),
-            None => {}
+            None => role.publisher.look()?,
         }
     }
     Ok(role.publisher.settle()?)
@@ -150,6 +150,7 @@ impl<'c> Scoring<'c> {
             role: "score",
             instance: settings.instance.clone(),
             topics: vec![topics.events.clone()],
+            writes: Some(topics.scores.clone()),
         })?;
         let outputs = [&topics.scores, &topics.alerts, &topics.alert_state, &topics.events].map(String::as_str);
         let transactions = Transactions::open(settings, "score", &outputs)?;
@@ -406,25 +407,28 @@ impl<'c> Scoring<'c> {
     }
 
     /// Lets subjects rest of whom nothing became known for long, once the library holds all of them.
-    fn rest(&mut self) -> Result<(), RoleError> {
+    fn rest(&mut self) {
         let settings = &self.context.site.settings;
         if self.rested.elapsed() < settings.archive.every {
-            return Ok(());
+            return;
         }
         self.rested = Instant::now();
         let inactive = settings.limits.inactive.as_micros() as i64;
         let before = |fold: &Fold| fold.clock().unwrap_or(fold.known()).saturating_sub(inactive);
         if self.parts.values().all(|part| part.fold.restful(before(&part.fold)) == 0) {
-            return Ok(());
+            return;
         }
-        let archived = self.context.runtime.block_on(self.library.positions(Table::Events))?;
+        let archived = match self.context.runtime.block_on(self.library.positions(Table::Events)) {
+            Ok(archived) => archived,
+            // They stay awake, which costs memory only.
+            Err(error) => return tracing::warn!(%error, "nobody goes to rest this time"),
+        };
         for (number, part) in &mut self.parts {
             if let Some(&position) = archived.get(&(*number as u32)) {
                 part.fold.rest(before(&part.fold), position);
             }
         }
         self.measure();
-        Ok(())
     }
 
     fn measure(&self) {

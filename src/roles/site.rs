@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::decode::Rules;
 use crate::events::Pseudonyms;
-use crate::features::FeatureSpec;
+use crate::features::{FeatureSpec, Fold};
 use crate::learn::Task;
 use crate::normalize::{Concepts, Normalizer, Spellings};
 use crate::settings::{Problem, Settings, SiteFiles, TextFile};
@@ -36,6 +36,11 @@ impl Site {
     pub fn load(config: Option<&Path>) -> Result<Site, Vec<Problem>> {
         let files = SiteFiles::find(config, std::env::var_os("AUSCULT_CONFIG").as_deref())?;
         Site::parse(&files, std::env::vars_os())
+    }
+
+    /// A state before anything is known.
+    pub fn fold(&self) -> Fold {
+        Fold::new(Arc::clone(&self.features), self.tasks.iter().map(|task| task.trigger.clone()).collect())
     }
 
     /// Validates the files of a site under the environment `env`.

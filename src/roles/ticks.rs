@@ -39,9 +39,14 @@ struct State {
 }
 
 impl Ticks {
-    /// No partition owned; `raw_partitions` is how many the site has in all.
-    pub(super) fn new(time: Time, raw_partitions: usize) -> Self {
-        Ticks { time, raw_partitions, owned: BTreeMap::new(), looked: None }
+    /// No partition owned and none counted.
+    pub(super) fn new(time: Time) -> Self {
+        Ticks { time, raw_partitions: 0, owned: BTreeMap::new(), looked: None }
+    }
+
+    /// How many raw partitions the site has in all.
+    pub(super) fn count(&mut self, raw_partitions: usize) {
+        self.raw_partitions = raw_partitions;
     }
 
     /// A partition was given to this process, read from `next` on.
@@ -173,7 +178,8 @@ mod tests {
         let (tick, idle) = (Duration::from_secs(10), Duration::from_secs(5));
         let time = Time { clock, tick, idle, zone: chrono_tz::UTC };
         let partition = Partition { topic: "raw".into(), number: 3 };
-        let (mut ticks, now) = (Ticks::new(time, 12), Instant::now());
+        let (mut ticks, now) = (Ticks::new(time), Instant::now());
+        ticks.count(12);
         ticks.own(partition.clone(), NextOffset(0), now);
         (ticks, partition, now)
     }

@@ -1,7 +1,8 @@
 //! Role `train`: the library to better models, on each task's schedule.
 //!
 //! One training at a time; a task that cannot be trained says why and waits for its next
-//! turn. What passes the gate is promoted and announced on `auscult.models`.
+//! turn. What passes the gate is promoted and announced on `auscult.models`; whoever died in between
+//! left a champion that no running daemon knows of, so each start announces those that there are.
 
 use std::time::Duration;
 
@@ -13,14 +14,19 @@ use crate::kafka::{Feeder, KafkaError};
 use crate::learn::{self, Announcement, Registry, Task, TrainReport};
 use crate::library::Library;
 use crate::settings::Settings;
-use crate::telemetry::{Beat, Metrics};
+use crate::telemetry::{Beat, Metrics, fault};
 
 /// Runs the role until the process stops.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
+    let settings = &context.site.settings;
+    let registry = Registry::open(&settings.registry)?;
+    for task in &context.site.tasks {
+        announce(settings, &registry, &task.name)?;
+    }
     let mut turns: Vec<(&Task, Cron, DateTime<Utc>)> = Vec::new();
     for task in &context.site.tasks {
         if let Some(schedule) = &task.train.schedule {
-            turns.push((task, schedule.clone(), Utc::now()));
+            turns.push((task, schedule.clone(), now()));
         }
     }
     for (_, schedule, due) in &mut turns {
@@ -29,15 +35,22 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     beat.ready(true);
     while !context.stop.wait(Duration::from_millis(200)) {
         beat.beat();
-        let now = Utc::now();
+        let now = now();
         for (task, schedule, due) in &mut turns {
+            // A clock that was put back does not put the turn off.
+            *due = after(schedule, now).min(*due);
             if *due <= now {
                 train_once(context, task, beat)?;
-                *due = after(schedule, Utc::now());
+                *due = after(schedule, self::now());
             }
         }
     }
     Ok(())
+}
+
+/// The wall clock, as a schedule reads it.
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(wall_now()).unwrap_or_default()
 }
 
 /// The next turn after `now`; a schedule without one never comes due.
@@ -66,6 +79,7 @@ pub fn train_once(context: &Context, task: &Task, beat: &Beat) -> Result<Option<
             tracing::info!(task = task.name, promoted = report.promoted, reason = report.reason, "trained");
             observe(&context.metrics, &report);
             if report.promoted {
+                fault("train", "promoted");
                 announce(settings, &registry, &task.name)?;
             }
             Ok(Some(report))

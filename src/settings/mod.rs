@@ -64,6 +64,8 @@ pub struct Kafka {
     pub client: BTreeMap<String, Secret>,
     /// Deadline of one broker request, of a transaction's parts and of the start's checks.
     pub deadline: Duration,
+    /// How long a process may be silent before its group gives its partitions to the others.
+    pub session: Duration,
 }
 
 /// Raw topics and own topics.

@@ -28,6 +28,7 @@ instance = "0"
 brokers = "localhost:9092"
 group = "auscult"
 deadline = "30s"
+session = "15s"
 
 [kafka.client]
 

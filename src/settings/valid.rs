@@ -106,8 +106,10 @@ impl Reader<'_> {
         let brokers = self.read("kafka.brokers", "a list of host:port with commas between", brokers);
         let group = self.name("kafka.group");
         let deadline = self.span("kafka.deadline", "1s", "10min");
+        // A broker refuses less than 6 s and more than 30 min unless it is told otherwise.
+        let session = self.span("kafka.session", "6s", "30min");
         let client = self.client();
-        Some(Kafka { brokers: brokers?, group: group?, client, deadline: deadline? })
+        Some(Kafka { brokers: brokers?, group: group?, client, deadline: deadline?, session: session? })
     }
 
     fn client(&mut self) -> BTreeMap<String, Secret> {

@@ -11,7 +11,7 @@ mod metrics;
 mod stop;
 mod table;
 
-pub use fault::{fault, is_loose};
+pub use fault::{clock_shift, compact_every, fault, is_loose};
 pub use health::{Beat, Health};
 pub use log::{LogError, init_tracing};
 pub use metrics::Metrics;

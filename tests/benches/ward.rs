@@ -25,6 +25,8 @@
 
 #[path = "../broker/mod.rs"]
 mod broker;
+#[path = "../own_topics.rs"]
+mod own_topics;
 mod process;
 
 use std::collections::{BTreeMap, HashMap};
@@ -43,6 +45,7 @@ use auscult::models::Bundle;
 use auscult::roles::Site;
 use auscult::settings::SiteFiles;
 use broker::Broker;
+use own_topics::own_topics;
 use process::{cpu, peak_mib, round};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -195,13 +198,8 @@ impl Run {
         copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/benches/ward"), &site);
         let toml = fs::read_to_string(site.join("auscult.toml")).expect("auscult.toml").replace("raw.ward", raw);
         fs::write(site.join("auscult.toml"), toml).expect("auscult.toml");
-        let mut env: BTreeMap<String, String> = BTreeMap::new();
+        let mut env: BTreeMap<String, String> = own_topics(name).collect();
         let mut set = |key: &str, value: String| env.insert(format!("AUSCULT__{key}"), value);
-        for topic in
-            ["events", "scores", "alerts", "alert_state", "models", "dead_letter", "feedback", "links", "identity"]
-        {
-            set(&format!("TOPICS__{}", topic.to_uppercase()), format!("{name}.{topic}"));
-        }
         set("KAFKA__GROUP", name.to_owned());
         set("SERVE__LISTEN", format!("127.0.0.1:{METRICS}"));
         set("KAFKA__BROKERS", broker.bootstrap.clone());

@@ -1,4 +1,4 @@
-//! A real Apache Kafka 4 (KRaft, one node) for tests and benchmarks, from its jars.
+//! A real Apache Kafka 4 (KRaft, one node or a cluster of three) for tests and benchmarks, from its jars.
 //!
 //! Maven fetches the jars once (see pom.xml); the broker listens on free loopback ports,
 //! keeps its data in a temporary folder and is stopped by its own process id. Without
@@ -19,19 +19,32 @@ use tempfile::TempDir;
 /// One broker at a time: several JVMs beside several daemons would only measure each other.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// A running broker; dropped, it is stopped and its data removed.
+/// A running broker, or a cluster of several; dropped, it is stopped and its data removed.
 pub struct Broker {
-    process: Child,
+    nodes: Vec<Node>,
     pub bootstrap: String,
     classpath: String,
-    data: TempDir,
+    _data: TempDir,
     _turn: MutexGuard<'static, ()>,
 }
 
+/// A process that is broker and controller.
+struct Node {
+    process: Child,
+    properties: PathBuf,
+    heap: &'static str,
+}
+
+#[allow(dead_code, reason = "the benchmark does not break it, the tests do not measure it")]
 impl Broker {
     /// Starts a broker, or says why there is none.
     pub fn start() -> Option<Broker> {
-        match try_start() {
+        Broker::start_with(1, "")
+    }
+
+    /// Starts so many nodes with further lines in their properties, or says why there are none.
+    pub fn start_with(nodes: usize, further: &str) -> Option<Broker> {
+        match try_start(nodes, further) {
             Ok(broker) => Some(broker),
             Err(why) if std::env::var("AUSCULT_REQUIRE_KAFKA").is_ok_and(|v| v == "1") => {
                 panic!("AUSCULT_REQUIRE_KAFKA=1, but no Kafka could be started: {why}")
@@ -43,68 +56,93 @@ impl Broker {
         }
     }
 
-    /// Kills the broker and starts it again on the same data and ports.
-    #[allow(dead_code, reason = "the benchmark does not break it")]
-    pub fn restart(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        self.process = launch(&self.classpath, &self.data.path().join("server.properties")).expect("the broker again");
+    /// How many nodes there are.
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
-    /// Process id, for CPU figures.
-    #[allow(dead_code, reason = "the benchmark asks, the tests do not")]
+    /// Kills a node.
+    pub fn kill(&mut self, node: usize) {
+        let _ = self.nodes[node].process.kill();
+        let _ = self.nodes[node].process.wait();
+    }
+
+    /// Starts a killed node again on the same data and ports, and waits until it serves.
+    pub fn revive(&mut self, node: usize) {
+        let node = &mut self.nodes[node];
+        node.process = launch(&self.classpath, &node.properties, node.heap).expect("a broker again");
+        wait_until_started(&mut node.process).expect("a broker again");
+    }
+
+    /// Sends a node a signal, such as STOP.
+    pub fn signal(&self, node: usize, signal: &str) {
+        let pid = self.nodes[node].process.id().to_string();
+        let _ = Command::new("kill").args([&format!("-{signal}"), &pid]).status();
+    }
+
+    /// Process id of the first node, for CPU figures.
     pub fn pid(&self) -> u32 {
-        self.process.id()
+        self.nodes[0].process.id()
     }
 }
 
-impl Drop for Broker {
+impl Drop for Node {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-fn try_start() -> Result<Broker, String> {
+/// Any id will do: a cluster lives as long as a test.
+const CLUSTER: &str = "MkU3OEVBNTcwNTJENDM2Qk";
+
+fn try_start(count: usize, further: &str) -> Result<Broker, String> {
     // A test that failed before has dropped its broker all the same.
     let turn = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let classpath = format!("{}/*", jars()?.display());
     let data = TempDir::new().map_err(|e| e.to_string())?;
-    let (port, controller) = (free_port()?, free_port()?);
-    let properties = data.path().join("server.properties");
-    let logs = data.path().join("data");
-    fs::write(
-        &properties,
-        format!(
-            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+    let ports = (0..count).map(|_| Ok((free_port()?, free_port()?))).collect::<Result<Vec<_>, String>>()?;
+    let voters: Vec<String> = (1..).zip(&ports).map(|(id, (_, port))| format!("{id}@127.0.0.1:{port}")).collect();
+    // Of three replicas two must have a record before it counts.
+    let (replicas, in_sync) = if count > 1 { (3.min(count), 2) } else { (1, 1) };
+    let heap = if count > 1 { "-Xmx384m" } else { "-Xmx768m" };
+    let mut nodes = Vec::new();
+    for (id, (port, controller)) in (1..).zip(&ports) {
+        let properties = data.path().join(format!("server-{id}.properties"));
+        let logs = data.path().join(format!("data-{id}"));
+        let text = format!(
+            "process.roles=broker,controller\nnode.id={id}\ncontroller.quorum.voters={}\n\
              listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
-             log.dirs={}\noffsets.topic.replication.factor=1\noffsets.topic.num.partitions=4\n\
-             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\n\
-             transaction.state.log.num.partitions=4\ngroup.initial.rebalance.delay.ms=0\n\
-             auto.create.topics.enable=false\n",
+             log.dirs={}\noffsets.topic.replication.factor={replicas}\noffsets.topic.num.partitions=4\n\
+             transaction.state.log.replication.factor={replicas}\ntransaction.state.log.min.isr={in_sync}\n\
+             transaction.state.log.num.partitions=4\nmin.insync.replicas={in_sync}\n\
+             group.initial.rebalance.delay.ms=0\nauto.create.topics.enable=false\n{further}\n",
+            voters.join(","),
             logs.display()
-        ),
-    )
-    .map_err(|e| e.to_string())?;
-    let uuid = output(java(&classpath).args(["kafka.tools.StorageTool", "random-uuid"]))?;
-    let id = uuid.lines().last().unwrap_or_default().trim().to_owned();
-    output(java(&classpath).args(["kafka.tools.StorageTool", "format", "-t", &id, "-c"]).arg(&properties))?;
-    let process = launch(&classpath, &properties)?;
-    Ok(Broker { process, bootstrap: format!("127.0.0.1:{port}"), classpath, data, _turn: turn })
+        );
+        fs::write(&properties, text).map_err(|e| e.to_string())?;
+        output(java(&classpath).args(["kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c"]).arg(&properties))?;
+        // All are launched before any is waited for: they elect each other.
+        nodes.push(Node { process: launch(&classpath, &properties, heap)?, properties, heap });
+    }
+    let bootstrap = ports.iter().map(|(port, _)| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",");
+    let mut broker = Broker { nodes, bootstrap, classpath, _data: data, _turn: turn };
+    for node in &mut broker.nodes {
+        wait_until_started(&mut node.process)?;
+    }
+    Ok(broker)
 }
 
-fn launch(classpath: &str, properties: &Path) -> Result<Child, String> {
-    let mut process = java(classpath)
-        .args(["-Xmx768m", "kafka.Kafka"])
+fn launch(classpath: &str, properties: &Path, heap: &str) -> Result<Child, String> {
+    java(classpath)
+        .args([heap, "kafka.Kafka"])
         .arg(properties)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| format!("java: {e}"))?;
-    wait_until_started(&mut process)?;
-    Ok(process)
+        .map_err(|e| format!("java: {e}"))
 }
 
 /// Reads the broker's output until it has started, and on for ever so that it never blocks.
