@@ -29,7 +29,7 @@ fn wait_for(what: &str, longest: Duration, mut is_so: impl FnMut() -> bool) {
 }
 
 fn wait_until_ready(port: u16) {
-    wait_for("ready", Duration::from_secs(60), || get(port, "/readyz").is_some_and(|(status, _)| status == 200));
+    wait_for("ready", Duration::from_secs(120), || get(port, "/readyz").is_some_and(|(status, _)| status == 200));
 }
 
 #[test]
@@ -80,22 +80,22 @@ fn invariant_09_nobody_waits_for_a_silent_broker_for_ever() {
     // Each role asks how far it is behind, and waits no longer than it may.
     for role in ["normalize", "score", "archive"] {
         let line = |log: &str| log.lines().any(|line| line.contains("a role starts again") && line.contains(role));
-        wait_for(role, Duration::from_secs(30), || line(&daemon.log()));
+        wait_for(role, Duration::from_secs(90), || line(&daemon.log()));
         assert_eq!(get(port, "/livez").unwrap().0, 200, "waiting is no reason to be killed");
     }
-    assert_eq!(get(port, "/readyz").unwrap().0, 503);
+    wait_for("unready", Duration::from_secs(30), || get(port, "/readyz").is_some_and(|(status, _)| status == 503));
     signal("-CONT");
     wait_until_ready(port);
     let record = r#"{"patient":"1","time":"2026-01-01T00:00:00Z","code":"8867-4","system":"http://loinc.org","value":73,"unit":"/min"}"#;
     fs::write(place.path("one.jsonl"), record).unwrap();
     place.json(&["feed", "--topic", "raw.flat", &place.path("one.jsonl")]);
-    read_until(&broker.bootstrap, "auscult.events", Duration::from_secs(30), |events| !events.is_empty());
+    read_until(&broker.bootstrap, "auscult.events", Duration::from_secs(60), |events| !events.is_empty());
     // A drain does not wait for it for ever either.
     signal("-STOP");
     let started = Instant::now();
     daemon.signal("TERM");
     let mut daemon = daemon;
-    assert!(daemon.ends_within(Duration::from_secs(15)), "still there {:?} after SIGTERM", started.elapsed());
+    assert!(daemon.ends_within(Duration::from_secs(30)), "still there {:?} after SIGTERM", started.elapsed());
     signal("-CONT");
 }
 
