@@ -7,18 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::broker::Broker;
 use crate::layering::rust_files;
-use crate::peer::{Daemon, Place, get, metric, read_until};
+use crate::peer::{Place, get, metric, read_until, wait_until_ready};
+use crate::process::peak_mib;
 
 const MIB: u64 = 1 << 20;
 /// `limits.queue_bytes` here, the least that lets the longest record pass.
 const BOUND: u64 = 8 * MIB;
-
-/// Most memory that the process has had so far.
-fn peak(daemon: &Daemon) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
-}
 
 fn wait_for(what: &str, longest: Duration, mut is_so: impl FnMut() -> bool) {
     let started = Instant::now();
@@ -26,10 +20,6 @@ fn wait_for(what: &str, longest: Duration, mut is_so: impl FnMut() -> bool) {
         assert!(started.elapsed() < longest, "{what}: not within {longest:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn wait_until_ready(port: u16) {
-    wait_for("ready", Duration::from_secs(120), || get(port, "/readyz").is_some_and(|(status, _)| status == 200));
 }
 
 #[test]
@@ -43,8 +33,8 @@ fn invariant_08_a_slow_stage_slows_the_poll_and_does_not_grow_the_heap() {
     // It stands still for as long as it takes to fetch the whole backlog, were there no bound.
     let slow = [("AUSCULT_FAULTS", "normalize.polled=3:sleep 4000,normalize.made=9:sleep 4000")];
     let daemon = place.daemon_with("normalize,serve", &slow);
-    wait_until_ready(port);
-    let before = peak(&daemon);
+    wait_until_ready(port, Duration::from_secs(120));
+    let before = peak_mib(daemon.id());
     let ward = place.run(&["simulate", "--patients", "2000", "--hours", "336", "--seed", "3"]).stdout;
     fs::write(place.path("ward.jsonl"), &ward).unwrap();
     let sent = place.json(&["feed", "--topic", "raw.flat", &place.path("ward.jsonl")])["sent"].as_f64().unwrap();
@@ -57,7 +47,7 @@ fn invariant_08_a_slow_stage_slows_the_poll_and_does_not_grow_the_heap() {
         is_behind |= ready.lines().any(|line| lag(&line));
         metric(port, "auscult_raw_messages_total") == Some(sent)
     });
-    let grown = peak(&daemon) - before;
+    let grown = (peak_mib(daemon.id()) - before) * MIB;
     let backlog = ward.len() as u64;
     println!("a backlog of {backlog} bytes: at most {most} waited, memory grew by {grown}");
     assert!(backlog > 12 * BOUND, "a backlog of {backlog} bytes proves nothing");
@@ -75,7 +65,7 @@ fn invariant_09_nobody_waits_for_a_silent_broker_for_ever() {
     place.set("AUSCULT__KAFKA__DEADLINE", "2s").set("AUSCULT__SHUTDOWN__DEADLINE", "10s");
     let port = place.serve();
     let daemon = place.daemon("normalize,score,archive,train,serve");
-    wait_until_ready(port);
+    wait_until_ready(port, Duration::from_secs(120));
     signal("-STOP");
     // Each role asks how far it is behind, and waits no longer than it may.
     for role in ["normalize", "score", "archive"] {
@@ -85,7 +75,7 @@ fn invariant_09_nobody_waits_for_a_silent_broker_for_ever() {
     }
     wait_for("unready", Duration::from_secs(30), || get(port, "/readyz").is_some_and(|(status, _)| status == 503));
     signal("-CONT");
-    wait_until_ready(port);
+    wait_until_ready(port, Duration::from_secs(120));
     let record = r#"{"patient":"1","time":"2026-01-01T00:00:00Z","code":"8867-4","system":"http://loinc.org","value":73,"unit":"/min"}"#;
     fs::write(place.path("one.jsonl"), record).unwrap();
     place.json(&["feed", "--topic", "raw.flat", &place.path("one.jsonl")]);

@@ -1,9 +1,9 @@
 //! The daemon as its operator sees it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::broker::Broker;
-use crate::peer::{Place, get};
+use crate::peer::{Place, get, wait_until_ready};
 
 #[test]
 fn the_daemon_serves_its_health_and_metrics_and_drains() {
@@ -11,11 +11,7 @@ fn the_daemon_serves_its_health_and_metrics_and_drains() {
     let mut place = Place::new("hospital", &broker.bootstrap);
     let port = place.serve();
     let daemon = place.daemon("normalize,score,archive,train,serve");
-    let started = Instant::now();
-    while get(port, "/readyz").is_none_or(|(status, _)| status != 200) {
-        assert!(started.elapsed() < Duration::from_secs(60), "not ready after 60 s:\n{}", daemon.log());
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    wait_until_ready(port, Duration::from_secs(60));
     assert_eq!(get(port, "/livez").unwrap().0, 200);
     let (status, metrics) = get(port, "/metrics").unwrap();
     assert_eq!(status, 200);

@@ -15,6 +15,9 @@ mod broker;
 mod layering;
 mod own_topics;
 mod peer;
+#[path = "benches/process.rs"]
+#[allow(dead_code, reason = "benchmarks ask for more")]
+mod process;
 
 mod bad_input;
 mod bounds;

@@ -101,6 +101,26 @@ impl Place {
         url::Url::from_directory_path(self.dir.path().join(name)).unwrap()
     }
 
+    /// Writes a file into this place's folder; gives its path.
+    pub fn file(&self, name: &str, bytes: &[u8]) -> String {
+        std::fs::write(self.path(name), bytes).unwrap();
+        self.path(name)
+    }
+
+    /// Records of a simulated ward, and after some of them the same cut off.
+    pub fn broken_ward(&self, patients: u32, hours: u32) -> Vec<u8> {
+        let (patients, hours) = (patients.to_string(), hours.to_string());
+        let ward = self.run(&["simulate", "--patients", &patients, "--hours", &hours, "--seed", "2"]);
+        let mut feed = Vec::new();
+        for (i, line) in ward.stdout.split_inclusive(|byte| *byte == b'\n').enumerate() {
+            feed.extend(line);
+            if i % 150 == 0 {
+                feed.extend([&line[..line.len() / 2], b"\n"].concat());
+            }
+        }
+        feed
+    }
+
     /// A path in this place's folder, as text.
     pub fn path(&self, name: &str) -> String {
         self.dir.path().join(name).display().to_string()
@@ -191,6 +211,15 @@ pub fn get(port: u16, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut text).ok()?;
     let status = text.split(' ').nth(1)?.parse().ok()?;
     Some((status, text.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+/// Waits until the daemon at `port` says that it is ready.
+pub fn wait_until_ready(port: u16, longest: Duration) {
+    let started = Instant::now();
+    while get(port, "/readyz").is_none_or(|(status, _)| status != 200) {
+        assert!(started.elapsed() < longest, "not ready after {longest:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 /// Sum of the series of a metric, as the daemon at `port` shows them.

@@ -1,7 +1,6 @@
 //! `inspect` and `verify` on a real broker: beside a daemon, after it, and after things were forged.
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use auscult::events::{EventKey, EventRef, EventsBuilder, EventsView, TICK, decode};
@@ -30,25 +29,6 @@ fn place(bootstrap: &str) -> Place {
         .set("AUSCULT__ARCHIVE__EVERY", "500ms")
         .set("AUSCULT__LIMITS__BATCH_RECORDS", "250");
     place
-}
-
-/// Writes a file of the place and gives its path.
-fn file(place: &Place, name: &str, bytes: &[u8]) -> String {
-    std::fs::write(place.path(name), bytes).unwrap();
-    place.path(name)
-}
-
-/// Records of a simulated ward, some of them cut off.
-fn ward(place: &Place, patients: &str) -> String {
-    let ward = place.run(&["simulate", "--patients", patients, "--hours", "72", "--seed", "2"]);
-    let mut feed = Vec::new();
-    for (i, line) in ward.stdout.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        feed.write_all(line).unwrap();
-        if i % 150 == 0 {
-            feed.extend([&line[..line.len() / 2], b"\n"].concat());
-        }
-    }
-    file(place, "ward.jsonl", &feed)
 }
 
 /// What `verify` says, and its exit code.
@@ -148,15 +128,15 @@ fn invariants_01_to_04_are_proved_on_what_is_there_and_every_forgery_is_found() 
     assert!(!std::path::Path::new(&place.path("registry")).exists());
 
     let history = place.run(&["simulate", "--patients", "700", "--hours", "336", "--seed", "1"]);
-    place.json(&["import", &file(&place, "history.jsonl", &history.stdout)]);
+    place.json(&["import", &place.file("history.jsonl", &history.stdout)]);
     let trained = place.json(&["train", "--task", "deterioration"]);
     assert_eq!(trained["promoted"], true, "{trained}");
 
     // Beside a daemon that is at work.
     let daemon = place.daemon("normalize,score,archive");
     read_settled(bootstrap, "raw.flat", Duration::from_millis(300), Duration::from_secs(60));
-    let ward = ward(&place, "60");
-    let unread = file(&place, "unread.json", br#"{"resourceType":"Practitioner","id":"1"}"#);
+    let ward = place.file("ward.jsonl", &place.broken_ward(60, 72));
+    let unread = place.file("unread.json", br#"{"resourceType":"Practitioner","id":"1"}"#);
     place.json(&["feed", "--topic", "raw.fhir", "--format", "fhir", &unread]);
     let sent = place.json(&["feed", "--topic", "raw.flat", "--key", "patient", &ward])["sent"].as_u64().unwrap();
     let (invariants, code) = verify(&place);
@@ -325,7 +305,7 @@ fn what_retention_took_away_is_read_from_the_library_or_not_judged() {
     let place = place(bootstrap);
     let daemon = place.daemon("normalize,score,archive");
     read_settled(bootstrap, "raw.flat", Duration::from_millis(300), Duration::from_secs(60));
-    let ward = ward(&place, "20");
+    let ward = place.file("ward.jsonl", &place.broken_ward(20, 72));
     place.json(&["feed", "--topic", "raw.flat", "--key", "patient", &ward]);
     read_settled(bootstrap, "auscult.scores", Duration::from_secs(6), Duration::from_secs(120));
     until_read(&place, "archive", "auscult.scores");

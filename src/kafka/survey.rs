@@ -159,7 +159,7 @@ impl Survey {
     /// # Errors
     /// If a broker does not answer within `kafka.deadline`.
     pub fn group(&self, role: &str) -> Result<Option<Group>, KafkaError> {
-        let name = group_name(&self.kafka, role);
+        let name = client::group(&self.kafka, role);
         let started = Instant::now();
         let groups = loop {
             match self.all.fetch_group_list(Some(&name), self.kafka.deadline) {
@@ -218,16 +218,12 @@ impl Survey {
     }
 }
 
-fn group_name(kafka: &Kafka, role: &str) -> String {
-    format!("{}-{role}", kafka.group)
-}
-
 /// A reader that never joins the group, if it is asked to speak of one.
 fn reader(kafka: &Kafka, role: Option<&str>, isolation: &str) -> Result<BaseConsumer<Quiet>, KafkaError> {
     let mut config = client::reader(kafka, "survey");
     config.set("isolation.level", isolation);
     if let Some(role) = role {
-        config.set("group.id", group_name(kafka, role));
+        config.set("group.id", client::group(kafka, role));
     }
     config.create_with_context(Quiet).map_err(|cause| KafkaError::Client { client: "survey", cause })
 }

@@ -13,9 +13,9 @@ pub fn cpu(pid: u32) -> f64 {
 
 /// Most memory that a process has had so far, in MiB.
 pub fn peak_mib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap_or_default();
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).unwrap_or(0) / 1024
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process that runs");
+    let line = status.lines().find(|l| l.starts_with("VmHWM")).expect("its peak");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("kibibytes") / 1024
 }
 
 /// To two digits.

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 
 use broker::Broker;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
-use peer::{Place, get, metric};
+use peer::{Place, metric, wait_until_ready};
 use process::{cpu, peak_mib, round};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -55,7 +55,7 @@ fn main() {
     let rest = place.daemon("normalize,archive,serve");
     let scoring = place.serve();
     let mut score = place.daemon("score,serve");
-    ready(scoring);
+    wait_until_ready(scoring, Duration::from_secs(300));
     let fed = place.json(&["feed", "--topic", "raw.flat", &place.path("ward.jsonl")]);
     eprintln!("{fed}");
     let events = drained(writing, scoring, fed["sent"].as_f64().unwrap());
@@ -68,7 +68,7 @@ fn main() {
         score = place.daemon("score,serve");
         let mut feed = place.command(&["feed", "--topic", "raw.flat", &place.path("probe.jsonl")]);
         let mut feed = feed.stdout(Stdio::null()).spawn().unwrap();
-        ready(scoring);
+        wait_until_ready(scoring, Duration::from_secs(300));
         let to_ready = started.elapsed().as_secs_f64();
         while !matches!(scores.poll(Duration::from_millis(20)), Some(Ok(_))) {
             assert!(started.elapsed() < Duration::from_secs(300), "no score after 300 s:\n{}", score.log());
@@ -82,15 +82,6 @@ fn main() {
         );
     }
     assert_eq!((score.terminate(), rest.terminate()), (Some(0), Some(0)));
-}
-
-/// Waits until a daemon says that it is ready.
-fn ready(port: u16) {
-    let started = Instant::now();
-    while get(port, "/readyz").is_none_or(|(status, _)| status != 200) {
-        assert!(started.elapsed() < Duration::from_secs(300), "not ready after 300 s");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// Waits until all is normalized, scored and archived; returns the events.

@@ -1,6 +1,5 @@
 //! Where the runs happen: a broker, the feed of a ward, and a model in two identical versions.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -40,7 +39,7 @@ impl Scene {
     pub fn whole(broker: Broker) -> Scene {
         let scene = Scene::ward(broker, 60, 120);
         let history = scene.first.run(&["simulate", "--patients", "700", "--hours", "336", "--seed", "1"]);
-        scene.first.json(&["import", &scene.file("history.jsonl", &history.stdout)]);
+        scene.first.json(&["import", &scene.first.file("history.jsonl", &history.stdout)]);
         // The same history and the same seed: the second is the first under another number.
         for version in 1..=2 {
             let trained = scene.first.json(&["train", "--task", TASK]);
@@ -55,22 +54,8 @@ impl Scene {
         let site = restless_site(first.dir.path());
         set(&mut first, &broker);
         let scene = Scene { broker, first, site };
-        let (patients, hours) = (patients.to_string(), hours.to_string());
-        let ward = scene.first.run(&["simulate", "--patients", &patients, "--hours", &hours, "--seed", "2"]);
-        let mut feed = Vec::new();
-        for (i, line) in ward.stdout.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            feed.write_all(line).unwrap();
-            if i % 150 == 0 {
-                feed.extend([&line[..line.len() / 2], b"\n"].concat());
-            }
-        }
-        scene.file("ward.jsonl", &feed);
+        scene.first.file("ward.jsonl", &scene.first.broken_ward(patients, hours));
         scene
-    }
-
-    fn file(&self, name: &str, bytes: &[u8]) -> String {
-        std::fs::write(self.first.path(name), bytes).unwrap();
-        self.first.path(name)
     }
 
     /// A place of its own that reads the same feed, with the same models.

@@ -13,6 +13,7 @@ use crate::broker::Broker;
 use crate::chaos::is_asked_for;
 use crate::chaos::scene::Scene;
 use crate::peer::{Place, read_settled, read_topic, read_until};
+use crate::process::peak_mib;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -185,9 +186,7 @@ fn a_raw_topic_full_of_poison_becomes_dead_letters_and_the_good_between_becomes_
     assert_eq!(letters.len(), POISON);
     let log = read_until(&broker.bootstrap, "auscult.events", LONG, |log| sources(log).len() >= 100);
     assert!(sources(&log).len() == 100 && all_differ(&sources(&log)));
-    let memory = std::fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap();
-    let peak = memory.lines().find(|line| line.starts_with("VmHWM")).unwrap();
-    let mib = peak.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024;
+    let mib = peak_mib(daemon.id());
     assert!(mib < 400, "{mib} MiB");
     assert!(daemon.is_alive());
     assert_eq!(daemon.terminate(), Some(0));
