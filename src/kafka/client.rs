@@ -6,8 +6,16 @@ use crate::settings::Kafka;
 
 /// What every client shares: brokers, the site's own properties (TLS, SASL), short names.
 fn common(kafka: &Kafka, name: &str) -> ClientConfig {
+    let deadline = kafka.deadline.as_millis().clamp(1_000, 300_000).to_string();
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &kafka.brokers).set("client.id", format!("{}-{name}", kafka.group));
+    config
+        .set("bootstrap.servers", &kafka.brokers)
+        .set("client.id", format!("{}-{name}", kafka.group))
+        // A broker may fall silent without closing the connection. librdkafka then waits a minute for an answer
+        // and ten seconds for the first one of a new connection, several times over and whatever deadline the
+        // call was given: a transaction adds its offsets without one.
+        .set("socket.timeout.ms", &deadline)
+        .set("api.version.request.timeout.ms", &deadline);
     for (key, value) in &kafka.client {
         config.set(key, value.expose());
     }
