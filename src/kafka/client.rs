@@ -15,7 +15,10 @@ fn common(kafka: &Kafka, name: &str) -> ClientConfig {
         // and ten seconds for the first one of a new connection, several times over and whatever deadline the
         // call was given: a transaction adds its offsets without one.
         .set("socket.timeout.ms", &deadline)
-        .set("api.version.request.timeout.ms", &deadline);
+        .set("api.version.request.timeout.ms", &deadline)
+        // A broker that is back is found within a second, and not within ten. Some waits end by a look at
+        // how it is, whenever that changes.
+        .set("reconnect.backoff.max.ms", "1000");
     for (key, value) in &kafka.client {
         config.set(key, value.expose());
     }

@@ -83,6 +83,9 @@ pub enum KafkaError {
     /// The group took this process for dead and has no generation for it.
     #[error("the consumer group has no generation for this member; it joins anew")]
     NoGroup,
+    /// What the group says of a member cannot be read.
+    #[error("the assignment of a member of the consumer group cannot be read; is another program in this group?")]
+    Assignment,
     /// The messages of a transaction could not be made.
     #[error("the messages of a transaction cannot be made: {0}")]
     Fill(Box<dyn std::error::Error + Send + Sync>),
@@ -97,10 +100,10 @@ pub enum KafkaError {
         /// What librdkafka says.
         cause: rdkafka::error::KafkaError,
     },
-    /// A step of a transaction failed; the transaction was aborted.
-    #[error("the transaction was aborted, {step} failed: {cause}")]
+    /// A step of a transaction failed, so that it is aborted, by its producer or the next of that name.
+    #[error("a transaction failed at its {step}: {cause}")]
     Transaction {
-        /// begin, produce, deliver, offsets or commit.
+        /// begin, offsets, commit or abort.
         step: &'static str,
         /// What librdkafka says.
         cause: rdkafka::error::KafkaError,
@@ -142,6 +145,17 @@ impl KafkaError {
         match cause {
             Cause::MessageProduction(Code::InvalidTimestamp) => KafkaError::Clock { topic },
             cause => KafkaError::Delivery { topic, cause },
+        }
+    }
+
+    /// Whether a transaction was aborted because its member has joined a newer generation of the group.
+    pub(super) fn is_of_older_generation(&self) -> bool {
+        use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};
+        match self {
+            KafkaError::Transaction { step: "offsets", cause: Cause::Transaction(error) } => {
+                error.code() == Code::IllegalGeneration
+            }
+            _ => false,
         }
     }
 

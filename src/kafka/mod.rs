@@ -11,6 +11,7 @@ mod client;
 mod embedded;
 mod error;
 mod offset;
+mod orphans;
 mod produce;
 mod publisher;
 mod scan;

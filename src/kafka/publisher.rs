@@ -149,7 +149,8 @@ impl Publisher {
             return Ok(());
         }
         // Each step of a transaction has this deadline: begin, send, offsets, deliveries, commit, abort.
-        let deadline = self.deadline * 7;
+        // It is begun again until one deadline has gone by.
+        let deadline = self.deadline * 8;
         let done = self.settled.recv_timeout(deadline).map_err(|error| match error {
             RecvTimeoutError::Timeout => KafkaError::Deadline { what: "a transaction", deadline },
             RecvTimeoutError::Disconnected => KafkaError::Thread("publisher"),
@@ -176,9 +177,31 @@ fn publish(transactions: &mut Transactions, member: &Member, parcel: Parcel) -> 
         transactions.publish_loosely(&outbox)?;
         member.commit(&parcel.offsets)?;
     } else {
-        let group = member.metadata().ok_or(KafkaError::NoGroup)?;
-        transactions.publish(&outbox, &parcel.offsets, &group)?;
+        publish_in_group(transactions, member, &outbox, &parcel.offsets)?;
     }
     (parcel.committed)();
     Ok(outbox)
+}
+
+/// How long until a transaction that came too late for its generation is begun again.
+const AGAIN: Duration = Duration::from_millis(10);
+
+/// Publishes, and again if the group has assigned anew meanwhile. What the role holds is still its own
+/// then: it is asked to finish what is taken away before the member joins the next generation.
+fn publish_in_group(
+    transactions: &mut Transactions,
+    member: &Member,
+    outbox: &Outbox,
+    offsets: &[(Partition, NextOffset)],
+) -> Result<(), KafkaError> {
+    let started = Instant::now();
+    loop {
+        let group = member.metadata().ok_or(KafkaError::NoGroup)?;
+        match transactions.publish(outbox, offsets, &group) {
+            Err(error) if error.is_of_older_generation() && started.elapsed() < transactions.deadline() => {
+                std::thread::sleep(AGAIN);
+            }
+            done => return done,
+        }
+    }
 }

@@ -9,7 +9,9 @@
 //! deadline) until the role has said where an assigned partition starts, or has finished
 //! what it holds of a revoked one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -23,6 +25,7 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::block::Queued;
 use super::offset::offset_list;
+use super::orphans::orphans;
 use super::table::watermarks;
 use super::{Block, KafkaError, NextOffset, Partition, Scan, client};
 use crate::settings::{Kafka, Limits};
@@ -110,6 +113,7 @@ pub struct Source {
     thread: Option<JoinHandle<()>>,
     stop: Stop,
     queued: Queued,
+    is_late: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Source {
@@ -125,8 +129,11 @@ impl Source {
     /// If the client cannot be made or the thread not be started.
     pub fn open(settings: SourceSettings) -> Result<Self, KafkaError> {
         let (sender, events) = sync_channel(1024);
+        let is_late = Arc::new(AtomicBool::new(false));
         let context = Rebalances {
             sender: sender.clone(),
+            is_new: AtomicBool::new(true),
+            is_late: Arc::clone(&is_late),
             kafka: settings.kafka.clone(),
             role: settings.role,
             topics: settings.topics.clone(),
@@ -153,7 +160,7 @@ impl Source {
             .name(format!("{}-poll", settings.role))
             .spawn(move || poll.run())
             .map_err(|_| KafkaError::Thread(settings.role))?;
-        Ok(Source { consumer, asker, events: Some(events), thread: Some(thread), stop, queued })
+        Ok(Source { consumer, asker, events: Some(events), thread: Some(thread), stop, queued, is_late })
     }
 
     /// The next event, or `None` after `wait`.
@@ -181,7 +188,7 @@ impl Source {
 
     /// This member of the group, for the thread that commits.
     pub fn member(&self) -> Member {
-        Member { consumer: Arc::clone(&self.consumer) }
+        Member { consumer: Arc::clone(&self.consumer), is_late: Arc::clone(&self.is_late) }
     }
 
     /// First offset and end of a partition.
@@ -199,6 +206,7 @@ impl Source {
 #[derive(Clone)]
 pub struct Member {
     consumer: Arc<BaseConsumer<Rebalances>>,
+    is_late: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Member {
@@ -208,9 +216,13 @@ impl std::fmt::Debug for Member {
 }
 
 impl Member {
-    /// The group's generation at this moment, which fences a transaction's offsets; `None` before the first.
+    /// The group's generation at this moment, which fences a transaction's offsets. `None` before the first,
+    /// and for good once partitions were given away before the role had finished them: what it still
+    /// holds of these is another's, and the next generation would not fence it.
     pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
-        self.consumer.group_metadata()
+        // In this order: who is not late by now has not joined a generation without these partitions.
+        let metadata = self.consumer.group_metadata();
+        metadata.filter(|_| !self.is_late.load(Ordering::SeqCst))
     }
 
     /// Commits offsets outside of a transaction: what a benchmark compares with.
@@ -335,8 +347,15 @@ fn is_passing(cause: &Cause) -> bool {
     )
 }
 
+/// How long who comes new asks for the others' assignments, at most: meanwhile it does not read.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// The context that answers rebalances from inside `poll`.
 struct Rebalances {
+    /// Whether nothing was assigned yet.
+    is_new: AtomicBool,
+    /// Whether partitions were given away before the role had finished them.
+    is_late: Arc<AtomicBool>,
     sender: SyncSender<SourceEvent>,
     kafka: Kafka,
     role: &'static str,
@@ -362,6 +381,9 @@ impl ConsumerContext for Rebalances {
 
 impl Rebalances {
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) -> Result<(), KafkaError> {
+        if self.is_new.swap(false, Ordering::SeqCst) {
+            self.adopt(consumer)?;
+        }
         let assigned = self.ask(consumer, list)?;
         let (reply, answer) = sync_channel(1);
         let partitions: Vec<Partition> = assigned.iter().map(|a| a.partition.clone()).collect();
@@ -383,6 +405,28 @@ impl Rebalances {
         consumer.incremental_assign(&starting).map_err(KafkaError::Consume)
     }
 
+    /// Asks for another rebalance if this one leaves partitions to nobody, or if that cannot be told.
+    fn adopt(&self, consumer: &BaseConsumer<Self>) -> Result<(), KafkaError> {
+        match self.orphans(consumer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => tracing::info!(role = self.role, count, "partitions are nobody's, joining the group again"),
+            Err(error) => {
+                tracing::warn!(role = self.role, %error, "joining the group again, lest partitions be nobody's")
+            }
+        }
+        // A subscription that comes within a rebalance has librdkafka join again after it.
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(KafkaError::Consume)
+    }
+
+    fn orphans(&self, consumer: &BaseConsumer<Self>) -> Result<usize, KafkaError> {
+        let mut wanted = HashSet::new();
+        for topic in &self.topics {
+            wanted.extend(self.partitions(consumer, topic)?.into_iter().map(|number| (topic.clone(), number)));
+        }
+        orphans(consumer, &client::group(&self.kafka, self.role), wanted, self.kafka.deadline.min(LOOK))
+    }
+
     fn revoke(&self, list: &TopicPartitionList) {
         let partitions =
             list.elements().iter().map(|e| Partition { topic: Arc::from(e.topic()), number: e.partition() }).collect();
@@ -390,7 +434,8 @@ impl Rebalances {
         if self.sender.try_send(SourceEvent::Revoked(partitions, reply)).is_ok()
             && answer.recv_timeout(self.kafka.deadline) == Err(RecvTimeoutError::Timeout)
         {
-            tracing::warn!(deadline = ?self.kafka.deadline, "a role did not finish its revoked partitions in time; its commit will be fenced");
+            self.is_late.store(true, Ordering::SeqCst);
+            tracing::warn!(deadline = ?self.kafka.deadline, "a role did not finish its revoked partitions in time; it starts again");
         }
     }
 

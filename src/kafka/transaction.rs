@@ -203,13 +203,13 @@ impl Transactions {
         self.passes("begin")?;
         self.producer.begin_transaction().map_err(step("begin"))?;
         let done = self.fill(outbox, consumed).and_then(|()| self.commit());
-        if done.is_err()
-            && let Err(error) = self.abort()
-        {
+        let Err(error) = done else { return Ok(()) };
+        if let Err(cause) = self.abort() {
             // The next owner of the transactional id aborts it; nothing of it becomes visible.
             tracing::warn!(%error, "a transaction could not be aborted by its own producer");
+            return Err(KafkaError::Transaction { step: "abort", cause });
         }
-        done
+        Err(error)
     }
 
     /// Aborts. librdkafka throws away what is still to be delivered and waits until that was heard, which

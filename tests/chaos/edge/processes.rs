@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use super::hands::{Hands, made, says};
+use super::hands::{Hands, all_differ, fact, made, says, sources};
 use crate::broker::Broker;
 use crate::chaos::bad::SESSION;
 use crate::chaos::is_asked_for;
 use crate::chaos::scene::{Calm, Scene};
 use crate::own_topics::own_topics;
-use crate::peer::{Daemon, Place, Read, read_settled};
+use crate::peer::{Daemon, Place, Read, read_settled, read_until};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -43,12 +43,35 @@ fn invariant_05_two_owners_never_commit_the_same_partition() {
         std::thread::sleep(Duration::from_millis(SESSION + 4_000));
         zombie.signal("CONT");
         // It finds out that its partitions are another's when it commits, and not by a look at the clock.
-        says(&zombie, "the transaction was aborted", Duration::from_secs(30));
+        says(&zombie, "a transaction failed at its offsets", Duration::from_secs(30));
         settled(&scene, &place, role, &calm, Duration::from_secs(60));
         for daemon in others.into_iter().chain([zombie, other]) {
             assert_eq!(daemon.terminate(), Some(0));
         }
         settled(&scene, &place, role, &calm, Duration::ZERO);
+    }
+}
+
+#[test]
+fn who_ends_between_the_steps_of_a_rebalance_leaves_no_partition_unread() {
+    let Some(broker) = Broker::start() else { return };
+    let place = Place::new("hospital", &broker.bootstrap);
+    // It ends when it is told what to give away, and is back before anybody has missed it.
+    let mut giver = place.daemon_with("normalize", &[("AUSCULT_FAULTS", "normalize.revoked=1:abort")]);
+    made(&broker.bootstrap, "raw.flat");
+    let hands = Hands::on(&broker.bootstrap);
+    hands.send("raw.flat", 0, (0..10).map(fact));
+    read_until(&broker.bootstrap, "auscult.events", LONG, |log| sources(log).len() == 10);
+    let taker = place.daemon_with("normalize", &[("AUSCULT__INSTANCE", "1")]);
+    assert!(giver.ends_within(LONG), "it was told to give something away");
+    let giver = place.daemon("normalize");
+    for partition in 0..4 {
+        hands.send("raw.flat", partition, (10..20).map(fact));
+    }
+    let log = read_until(&broker.bootstrap, "auscult.events", LONG, |log| sources(log).len() == 50);
+    assert!(all_differ(&sources(&log)));
+    for daemon in [giver, taker] {
+        assert_eq!(daemon.terminate(), Some(0));
     }
 }
 
