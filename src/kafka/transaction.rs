@@ -144,7 +144,9 @@ impl Transactions {
         let deadline = settings.kafka.deadline;
         if !is_loose() {
             let brokers = settings.kafka.brokers.clone();
-            let unreachable = |cause| KafkaError::Unreachable { brokers, deadline, cause };
+            let unreachable = |cause| KafkaError::Unreachable { brokers: brokers.clone(), deadline, cause };
+            // Asked while no connection stands yet, for a coordinator, librdkafka asks again after half a second.
+            producer.client().fetch_metadata(topics.first().copied(), deadline).map_err(unreachable)?;
             producer.init_transactions(deadline).map_err(unreachable)?;
         }
         Ok(Transactions { producer, role, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })
