@@ -24,6 +24,7 @@ mod bounds;
 mod chaos;
 mod csv;
 mod daemon;
+mod features;
 mod identity;
 mod mortality;
 mod redrive;

@@ -76,6 +76,18 @@ impl Place {
         serde_json::from_str(text.trim()).unwrap_or_else(|e| panic!("{args:?}: {e}: {text}"))
     }
 
+    /// Runs a command to its end and gives what it prints.
+    pub fn text(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Runs a command to its end and reads its JSON, an object a line.
+    pub fn lines(&self, args: &[&str]) -> Vec<Value> {
+        self.text(args).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     /// Starts the daemon with these roles.
     pub fn daemon(&self, roles: &str) -> Daemon {
         self.daemon_with(roles, &[])

@@ -8,12 +8,14 @@ mod check_config;
 mod demo;
 mod evaluate;
 mod export;
+mod features;
 mod feed;
 mod flat;
 mod import;
 mod inspect;
 mod mapping;
 mod models;
+mod query;
 mod records;
 mod redrive;
 mod run;
@@ -21,6 +23,7 @@ mod simulate;
 mod train;
 mod verify;
 
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -59,6 +62,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Write the case library as a MEDS dataset
     Export(export::ExportArgs),
+    /// The features of every prediction in the library as a Parquet file, or what each feature is
+    Features(features::FeaturesArgs),
+    /// SQL over the library: events, predictions, alerts and features
+    Query(query::QueryArgs),
     /// Fit a model, evaluate it on subjects it never saw, register it, and promote it if it passes the gate
     Train(train::TrainArgs),
     /// Score the library's labelled subjects at their prediction times
@@ -109,6 +116,9 @@ enum CliError {
     /// A file of records cannot be read: exit code 1.
     #[error(transparent)]
     Records(#[from] records::RecordsError),
+    /// Whoever read the output went away, as `head` does: nothing is wrong, exit code 0.
+    #[error("nobody reads the output any more")]
+    Unread,
     /// Anything else that failed, in words: exit code 1.
     #[error("{0}")]
     Failed(String),
@@ -118,6 +128,7 @@ impl CliError {
     fn code(&self) -> u8 {
         match self {
             CliError::Site(_) | CliError::Mapping(_) | CliError::Usage(_) => 2,
+            CliError::Unread => 0,
             _ => 1,
         }
     }
@@ -153,7 +164,7 @@ pub fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     match cli.command.run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(CliError::Unread) => ExitCode::SUCCESS,
         Err(error) => {
             if let CliError::Site(problems) | CliError::Mapping(problems) = &error {
                 for problem in problems {
@@ -186,6 +197,8 @@ impl Command {
             Command::Verify(site) => verify::run(&site),
             Command::Import(args) => import::run(args),
             Command::Export(args) => export::run(args),
+            Command::Features(args) => features::run(args),
+            Command::Query(args) => query::run(args),
             Command::Train(args) => train::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),
@@ -209,8 +222,13 @@ fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
 
 /// Prints a command's result as one line of JSON.
 fn print(result: &impl Serialize) -> Result<(), CliError> {
-    println!("{}", serde_json::to_string(result)?);
-    Ok(())
+    let line = serde_json::to_string(result)?;
+    writeln!(io::stdout().lock(), "{line}").map_err(unread)
+}
+
+/// What became of writing to stdout.
+fn unread(error: io::Error) -> CliError {
+    if error.kind() == io::ErrorKind::BrokenPipe { CliError::Unread } else { error.into() }
 }
 
 /// A spinner on stderr while a command works; hidden when stderr is no terminal.

@@ -68,6 +68,13 @@ impl Due {
         self.observed.get(i * columns..(i + 1) * columns).unwrap_or(&[])
     }
 
+    /// Takes the last prediction back.
+    pub(super) fn pop(&mut self, spec: &FeatureSpec) {
+        self.rows.pop();
+        self.values.truncate(self.rows.len() * spec.len());
+        self.observed.truncate(self.rows.len() * spec.len());
+    }
+
     /// Adds a prediction; gives its row to fill, blank.
     pub(super) fn push(&mut self, prediction: Prediction, spec: &FeatureSpec) -> (&mut [f32], &mut [Micros]) {
         let before = (self.values.len(), self.observed.len());

@@ -53,6 +53,8 @@ pub enum Applied {
 pub(super) struct Rules {
     pub(super) spec: Arc<FeatureSpec>,
     pub(super) triggers: Vec<Trigger>,
+    /// Of each trigger, the columns of what its cohort depends on.
+    cohorts: Vec<Vec<usize>>,
     on: Vec<On>,
     /// No gap shorter than this holds more than [`CATCH_UP`] due times.
     long: Micros,
@@ -110,13 +112,14 @@ impl Fold {
             _ => None,
         });
         let on = on.collect();
+        let cohorts = triggers.iter().map(|trigger| trigger.columns(&spec)).collect();
         let every = triggers.iter().filter_map(|one| match one.kind {
             TriggerKind::Every { every, .. } => Some(every),
             _ => None,
         });
         let long = every.min().map_or(Micros::MAX, |every| every.saturating_mul(CATCH_UP as i64));
         Fold {
-            rules: Rules { spec, triggers, on, long },
+            rules: Rules { spec, triggers, cohorts, on, long },
             clock: Clock::default(),
             links: Links::default(),
             index: HashMap::default(),
@@ -226,7 +229,7 @@ impl Fold {
         subjects.sort_unstable_by_key(|(id, _)| *id);
         for (id, subject) in subjects {
             hasher.update(&id.0.to_le_bytes());
-            subject.digest(&mut hasher);
+            subject.digest(&self.rules, &mut hasher);
         }
         for (due, id) in &self.pending {
             hasher.update(&due.to_le_bytes());
@@ -414,6 +417,12 @@ fn predict(
     let source = subject.source.clone();
     let prediction = Prediction { trigger, subject: id, encounter: stay.id, time: at, source };
     let moment = Moment { birth: subject.birth, sex: subject.sex, start: stay.start, at };
+    subject.refresh(rules);
     let (values, observed) = due.push(prediction, &rules.spec);
     vector::fill(&rules.spec, &mut subject.series, &moment, values, observed);
+    let columns = rules.cohorts.get(trigger).map_or(&[][..], Vec::as_slice);
+    // Who is not of the cohort is passed over; the times of the trigger go on as if it had been.
+    if rules.triggers.get(trigger).is_some_and(|trigger| !trigger.is_of_cohort(values, columns)) {
+        due.pop(&rules.spec);
+    }
 }

@@ -18,11 +18,15 @@
 //!
 //! Must never do I/O, read a clock, or depend on the order of a hash map.
 
+mod aggregate;
 mod clock;
 mod codes;
+mod derived;
+mod describe;
 mod due;
 mod encounter;
 mod fold;
+mod formula;
 mod parse;
 mod rest;
 mod series;
@@ -32,8 +36,9 @@ mod trigger;
 mod vector;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
+pub use describe::Description;
 pub use due::{Due, NOT_OBSERVED, Prediction};
 pub use fold::{Applied, CATCH_UP, Fold};
 pub use rest::Asleep;

@@ -9,25 +9,45 @@
 //! aggregates = ["last", "max", "slope"]
 //!
 //! [[feature]]
+//! concepts = ["smoking_status"]              # of texts: one column a category
+//! categories = ["never", "former", "*"]      # "*": any other
+//! windows = ["ever"]
+//! aggregates = ["last", "count"]             # or first, ever, time_since_last, distinct
+//!
+//! [[feature]]
 //! codes = { diabetes = ["ICD10CM//E11*", "SNOMED//44054006"] }
 //! windows = ["ever"]
-//! aggregates = ["ever"]                      # or count, time_since_last
+//! aggregates = ["ever"]                      # or count, time_since_last, distinct
 //!
 //! [[feature]]
 //! demographics = ["age", "sex"]
+//!
+//! [[feature]]                                # of features above it
+//! name = "worst"
+//! formula = "greatest(\"heart_rate.max.8h\", 100)"
 //! ```
+//!
+//! Derived concepts: see `parse/derive.rs`.
+
+mod derive;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::{Table, Value};
 
+use self::derive::{Draft, is_name};
+use super::NONE;
+use super::aggregate::{Aggregate, Demographic, Window};
 use super::codes::WILDCARD;
-use super::spec::{Aggregate, Demographic, FeatureSpec, SeriesOf, SpecBuilder, Window, feature_name};
+use super::formula::Formula;
+use super::spec::{FeatureSpec, SpecBuilder, category_name, feature_name};
 use super::trigger::micros;
 use crate::settings::{Problem, parse_span};
 
 /// Most features, and most patterns of codes, so that both are small integers.
 const MOST: usize = 20_000;
+/// Most series, so that those of derived concepts are small integers too.
+const MOST_SERIES: usize = 60_000;
 
 /// Reads and checks the text of `file`.
 pub(super) fn parse(file: &str, text: &str, concepts: &BTreeMap<String, String>) -> Result<FeatureSpec, Vec<Problem>> {
@@ -36,7 +56,8 @@ pub(super) fn parse(file: &str, text: &str, concepts: &BTreeMap<String, String>)
         let what = format!("is no TOML: {}", error.message());
         vec![Problem::new(file, format!("line {line}"), what, "correct the syntax")]
     })?;
-    let mut reader = Reader { file, concepts, names: BTreeSet::new(), patterns: 0, problems: Vec::new() };
+    let (names, derived) = (BTreeSet::new(), BTreeMap::new());
+    let mut reader = Reader { file, concepts, derived, names, patterns: 0, problems: Vec::new() };
     let blocks = reader.top(&table);
     if reader.problems.is_empty() { Ok(blocks) } else { Err(reader.problems) }
 }
@@ -44,6 +65,8 @@ pub(super) fn parse(file: &str, text: &str, concepts: &BTreeMap<String, String>)
 struct Reader<'a> {
     file: &'a str,
     concepts: &'a BTreeMap<String, String>,
+    /// Derived concepts, by name.
+    derived: BTreeMap<String, Draft>,
     /// Names of the features so far.
     names: BTreeSet<String>,
     /// Patterns of codes so far.
@@ -57,7 +80,7 @@ impl Reader<'_> {
     }
 
     fn top(&mut self, table: &Table) -> FeatureSpec {
-        self.known_keys("", table, &["count_of_none", "feature"]);
+        self.known_keys("", table, &["count_of_none", "derive", "derived", "feature"]);
         let count_of_none = match table.get("count_of_none").map(Value::as_str) {
             None | Some(Some("zero")) => 0.0,
             Some(Some("missing")) => f32::NAN,
@@ -66,6 +89,7 @@ impl Reader<'_> {
                 0.0
             }
         };
+        self.all_derived(table);
         let mut builder = SpecBuilder::new(count_of_none);
         match table.get("feature") {
             Some(Value::Array(blocks)) if !blocks.is_empty() => {
@@ -80,6 +104,9 @@ impl Reader<'_> {
             Some(Value::Array(_)) | None => self.problem("feature", "is missing", "add a [[feature]] table"),
             Some(_) => self.problem("feature", "is no list of tables", "write it with two brackets: [[feature]]"),
         }
+        if builder.series_count() > MOST_SERIES {
+            self.problem("feature", format!("looks at more than {MOST_SERIES} concepts and groups"), "ask for less");
+        }
         builder.finish()
     }
 
@@ -93,24 +120,117 @@ impl Reader<'_> {
     }
 
     fn block(&mut self, key: &str, block: &Table, builder: &mut SpecBuilder) {
-        self.known_keys(key, block, &["concepts", "codes", "demographics", "windows", "aggregates"]);
-        let kinds = ["concepts", "codes", "demographics"].map(|kind| block.get(kind));
-        match kinds {
-            [Some(concepts), None, None] => {
-                let of = self.concepts(&below(key, "concepts"), concepts);
-                self.aggregates(key, block, &of, false, builder);
-            }
-            [None, Some(codes), None] => {
-                let of = self.codes(&below(key, "codes"), codes);
-                self.aggregates(key, block, &of, true, builder);
-            }
-            [None, None, Some(demographics)] => {
-                for extra in ["windows", "aggregates"].into_iter().filter(|extra| block.contains_key(*extra)) {
-                    self.problem(&below(key, extra), "does not go with demographics", "remove it");
+        let kinds = ["concepts", "codes", "demographics", "formula"];
+        let found: Vec<&str> = kinds.into_iter().filter(|kind| block.contains_key(*kind)).collect();
+        let [kind] = found[..] else {
+            let what = "needs exactly one of concepts, codes, demographics and formula";
+            return self.problem(key, what, "split or complete it");
+        };
+        let known: &[&str] = match kind {
+            "concepts" => &["concepts", "categories", "windows", "aggregates"],
+            "codes" => &["codes", "windows", "aggregates"],
+            "demographics" => &["demographics"],
+            _ => &["formula", "name", "unit"],
+        };
+        self.known_keys(key, block, known);
+        match kind {
+            "concepts" if block.contains_key("categories") => self.texts(key, block, builder),
+            "concepts" => self.values(key, block, builder),
+            "codes" => self.groups(key, block, builder),
+            "demographics" => self.demographics(&below(key, kind), block.get(kind), builder),
+            _ => self.formula(key, block, builder),
+        }
+    }
+
+    fn values(&mut self, key: &str, block: &Table, builder: &mut SpecBuilder) {
+        let concepts = self.concepts(&below(key, "concepts"), block.get("concepts"));
+        let (windows, aggregates) = self.axes(key, block, |_| true, "");
+        for (name, unit) in concepts {
+            for (window, text) in &windows {
+                for aggregate in &aggregates {
+                    if self.new_name(&below(key, "aggregates"), feature_name(&name, *aggregate, text)) {
+                        let series = self.series_of(&name, builder);
+                        builder.aggregate(series, &unit, (*window, text), *aggregate);
+                    }
                 }
-                self.demographics(&below(key, "demographics"), demographics, builder);
             }
-            _ => self.problem(key, "needs exactly one of concepts, codes and demographics", "split or complete it"),
+        }
+    }
+
+    /// Features of the texts of concepts, by category.
+    fn texts(&mut self, key: &str, block: &Table, builder: &mut SpecBuilder) {
+        let concepts = self.concepts(&below(key, "concepts"), block.get("concepts"));
+        let words = self.words(&below(key, "categories"), block.get("categories"));
+        let categories: Vec<String> =
+            words.iter().filter(|word| **word != "*").map(|word| (*word).to_owned()).collect();
+        let names = "use last, first, count, ever, time_since_last or distinct";
+        let (windows, aggregates) = self.axes(key, block, Aggregate::of_texts, names);
+        for (name, _) in concepts {
+            let Ok(series) = builder.texts(&name, &categories) else {
+                let what = format!("differs from other categories of '{name}'");
+                self.problem(&below(key, "categories"), what, "give a concept one list of categories");
+                continue;
+            };
+            let others = words.len() > categories.len();
+            for (window, text) in &windows {
+                for aggregate in &aggregates {
+                    let key = below(key, "aggregates");
+                    if *aggregate == Aggregate::Distinct {
+                        if self.new_name(&key, feature_name(&name, *aggregate, text)) {
+                            builder.category(series, NONE, (*window, text), *aggregate);
+                        }
+                        continue;
+                    }
+                    for category in 0..categories.len() + usize::from(others) {
+                        if self.new_name(&key, category_name(&name, categories.get(category), *aggregate, text)) {
+                            builder.category(series, category as u16, (*window, text), *aggregate);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn groups(&mut self, key: &str, block: &Table, builder: &mut SpecBuilder) {
+        let groups = match block.get("codes") {
+            Some(codes) => self.codes(&below(key, "codes"), codes),
+            None => Vec::new(),
+        };
+        let names = "use ever, count, time_since_last or distinct";
+        let (windows, aggregates) = self.axes(key, block, Aggregate::of_presence, names);
+        for (name, patterns) in groups {
+            for (window, text) in &windows {
+                for aggregate in &aggregates {
+                    if self.new_name(&below(key, "aggregates"), feature_name(&name, *aggregate, text)) {
+                        let series = builder.group(&name, &patterns);
+                        builder.aggregate(series, "", (*window, text), *aggregate);
+                    }
+                }
+            }
+        }
+    }
+
+    fn formula(&mut self, key: &str, block: &Table, builder: &mut SpecBuilder) {
+        let (name, text) = (self.text(key, block, "name"), self.text(key, block, "formula"));
+        let (Some(name), Some(text)) = (name, text) else { return };
+        let unit = if block.contains_key("unit") { self.text(key, block, "unit") } else { Some(String::new()) };
+        if !is_name(&name.replace('.', "_")) {
+            self.problem(&below(key, "name"), "is no name for a feature", "use a-z, 0-9, '_' and '.'");
+        }
+        let remedy = "write an SQL expression over features above it, their names in double quotes";
+        match Formula::parse(&text) {
+            Err(why) => self.problem(&below(key, "formula"), why, remedy),
+            Ok(formula) => {
+                if self.new_name(&below(key, "name"), name.clone())
+                    && let Err(input) = builder.formula(name, unit.unwrap_or_default(), formula)
+                {
+                    self.problem(
+                        &below(key, "formula"),
+                        format!("names '{input}', which is no feature above it"),
+                        remedy,
+                    );
+                }
+            }
         }
     }
 
@@ -129,25 +249,27 @@ impl Reader<'_> {
         }
     }
 
-    fn concepts(&mut self, key: &str, value: &Value) -> Vec<(SeriesOf, String)> {
+    /// Concepts and derived ones, each with its unit.
+    fn concepts(&mut self, key: &str, value: Option<&Value>) -> Vec<(String, String)> {
         let all = self.concepts;
-        if value.as_str() == Some("*") {
-            return all.iter().map(|(name, unit)| (SeriesOf::Concept(name.clone()), unit.clone())).collect();
+        if value.and_then(Value::as_str) == Some("*") {
+            return all.iter().map(|(name, unit)| (name.clone(), unit.clone())).collect();
         }
         let mut of = Vec::new();
-        for name in self.words(key, Some(value)) {
-            match all.get(name) {
-                Some(unit) => of.push((SeriesOf::Concept(name.to_owned()), unit.clone())),
+        for name in self.words(key, value) {
+            match all.get(name).or_else(|| self.derived.get(name).map(|derived| &derived.unit)) {
+                Some(unit) => of.push((name.to_owned(), unit.clone())),
                 None => {
                     let what = format!("names '{name}', which is no concept");
-                    self.problem(key, what, "add it to concepts.csv or correct the name");
+                    self.problem(key, what, "add it to concepts.csv or derive it, or correct the name");
                 }
             }
         }
         of
     }
 
-    fn codes(&mut self, key: &str, value: &Value) -> Vec<(SeriesOf, String)> {
+    /// Groups of codes, each with its patterns.
+    fn codes(&mut self, key: &str, value: &Value) -> Vec<(String, Vec<String>)> {
         let Value::Table(groups) = value else {
             self.problem(key, "is no table of groups", "write codes = { diabetes = [\"ICD10CM//E11*\"] }");
             return Vec::new();
@@ -158,7 +280,7 @@ impl Reader<'_> {
             if name.is_empty() || !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_') {
                 self.problem(&key, "is no name for features", "use a-z, 0-9 and _");
             }
-            if self.concepts.contains_key(name) {
+            if self.concepts.contains_key(name) || self.derived.contains_key(name) {
                 self.problem(&key, "is the name of a concept", "give the group of codes another name");
             }
             let mut kept = Vec::new();
@@ -172,7 +294,7 @@ impl Reader<'_> {
                 }
             }
             self.patterns += kept.len();
-            of.push((SeriesOf::Codes(name.clone(), kept), String::new()));
+            of.push((name.clone(), kept));
         }
         if self.patterns > MOST {
             self.problem(key, format!("brings the patterns of codes above {MOST}"), "use beginnings of codes with a *");
@@ -183,8 +305,8 @@ impl Reader<'_> {
         of
     }
 
-    fn demographics(&mut self, key: &str, value: &Value, builder: &mut SpecBuilder) {
-        for word in self.words(key, Some(value)) {
+    fn demographics(&mut self, key: &str, value: Option<&Value>, builder: &mut SpecBuilder) {
+        for word in self.words(key, value) {
             match Demographic::ALL.into_iter().find(|one| one.as_str() == word) {
                 Some(one) => {
                     if self.new_name(key, word.to_owned()) {
@@ -196,37 +318,28 @@ impl Reader<'_> {
         }
     }
 
-    fn aggregates(
+    /// Windows and aggregates of a block; `may`: whether what it is of has an aggregate.
+    fn axes(
         &mut self,
         key: &str,
         block: &Table,
-        of: &[(SeriesOf, String)],
-        presence: bool,
-        builder: &mut SpecBuilder,
-    ) {
+        may: fn(Aggregate) -> bool,
+        remedy: &str,
+    ) -> (Vec<(Window, String)>, Vec<Aggregate>) {
         let windows = self.windows(&below(key, "windows"), block.get("windows"));
         let key = below(key, "aggregates");
         let mut aggregates = Vec::new();
         for word in self.words(&key, block.get("aggregates")) {
             match Aggregate::ALL.into_iter().find(|one| one.as_str() == word) {
-                Some(one) if presence && !one.of_presence() => {
-                    let what = format!("holds '{word}', which codes without values do not have");
-                    self.problem(&key, what, "use ever, count or time_since_last");
+                Some(one) if !may(one) => {
+                    let what = format!("holds '{word}', which codes and texts without values do not have");
+                    self.problem(&key, what, remedy);
                 }
                 Some(one) => aggregates.push(one),
                 None => self.unknown_word(&key, word, &Aggregate::ALL.map(Aggregate::as_str)),
             }
         }
-        for (series, unit) in of {
-            let (SeriesOf::Concept(name) | SeriesOf::Codes(name, _)) = series;
-            for (window, text) in &windows {
-                for aggregate in &aggregates {
-                    if self.new_name(&key, feature_name(name, *aggregate, text)) {
-                        builder.aggregate(series, unit, (*window, text), *aggregate);
-                    }
-                }
-            }
-        }
+        (windows, aggregates)
     }
 
     fn windows(&mut self, key: &str, value: Option<&Value>) -> Vec<(Window, String)> {
@@ -352,7 +465,7 @@ mod tests {
             [[feature]]
             concepts = ["heart_rate", "pulse"]
             windows = ["8h", "soon", "0h", "8 h"]
-            aggregates = ["last", "last", "median"]
+            aggregates = ["last", "last", "mode"]
             [[feature]]
             concepts = ["lactate"]
             codes = { a = ["B//1"] }

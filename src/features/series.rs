@@ -26,7 +26,15 @@ pub(super) struct Series {
     /// The last of `samples`, at hand: theirs is seldom in the processor's cache.
     last: Option<Sample>,
     tally: Tally,
+    /// The spreads of the first [`BLOCK`] samples, the next, and so on, as far as a long window
+    /// has asked for them. Like the tally no part of the state.
+    blocks: Vec<Spread>,
 }
+
+/// Samples of a block.
+const BLOCK: usize = 64;
+/// Windows of fewer samples are passed over one by one.
+const LONG: usize = 4 * BLOCK;
 
 /// The spread of a stretch of samples, kept from the last prediction so that the next goes on
 /// where it ended. It is what a pass from the beginning would give, bit by bit, and no part of
@@ -47,7 +55,7 @@ impl Series {
         &self.samples
     }
 
-    /// Heap bytes.
+    /// Heap bytes of the samples; blocks add a thirtieth where a long window is asked for.
     pub(super) fn bytes(&self) -> usize {
         self.samples.capacity() * size_of::<Sample>()
     }
@@ -72,20 +80,29 @@ impl Series {
         }
     }
 
-    /// Takes the sample of a fact away.
-    pub(super) fn remove(&mut self, fact: u32) {
+    /// Takes the sample of a fact away; gives its time.
+    pub(super) fn remove(&mut self, fact: u32) -> Option<Micros> {
         // Most corrections are of something recent.
-        if let Some(place) = self.samples.iter().rposition(|sample| sample.fact == fact) {
-            self.changed(place);
-            self.samples.remove(place);
-            self.last = self.samples.last().copied();
-        }
+        let place = self.samples.iter().rposition(|sample| sample.fact == fact)?;
+        self.changed(place);
+        let removed = self.samples.remove(place);
+        self.last = self.samples.last().copied();
+        Some(removed.time)
+    }
+
+    /// Takes all samples from a time on away.
+    pub(super) fn cut(&mut self, from: Micros) {
+        let place = self.samples.partition_point(|sample| sample.time < from);
+        self.changed(place);
+        self.samples.truncate(place);
+        self.last = self.samples.last().copied();
     }
 
     fn changed(&mut self, place: usize) {
         if place < self.tally.end as usize {
             self.tally.end = 0;
         }
+        self.blocks.truncate(place / BLOCK);
     }
 
     /// Where the samples with a time in `[from, to]` lie.
@@ -101,6 +118,25 @@ impl Series {
             all.partition_point(|sample| sample.time < from)
         };
         start.min(end)..end
+    }
+
+    /// The spread of the samples in `range`: of a long one by blocks, so that its sum is rounded as
+    /// the place of the samples in the series says, not as the passes over them went.
+    pub(super) fn spread(&mut self, range: Range<usize>) -> Spread {
+        let (first, end) = (range.start.div_ceil(BLOCK), range.end / BLOCK);
+        if range.len() < LONG {
+            return Spread::of(self.samples.get(range).unwrap_or(&[]));
+        }
+        let known = self.blocks.len();
+        self.blocks.extend(self.samples.chunks_exact(BLOCK).take(end).skip(known).map(Spread::of));
+        let mut spread = Spread::of(self.samples.get(range.start..first * BLOCK).unwrap_or(&[]));
+        for block in self.blocks.get(first..end).unwrap_or(&[]) {
+            spread.append(block);
+        }
+        for sample in self.samples.get(end * BLOCK..range.end).unwrap_or(&[]) {
+            spread.add(sample);
+        }
+        spread
     }
 
     /// The spread of the samples from a time on, which lie in `range`; goes on from the last call
@@ -152,6 +188,17 @@ impl Spread {
         spread
     }
 
+    /// Adds the spread of later samples.
+    fn append(&mut self, later: &Spread) {
+        self.sum += later.sum;
+        if later.min < self.min {
+            (self.min, self.min_at) = (later.min, later.min_at);
+        }
+        if later.max > self.max {
+            (self.max, self.max_at) = (later.max, later.max_at);
+        }
+    }
+
     fn add(&mut self, sample: &Sample) {
         self.sum += f64::from(sample.value);
         if sample.value < self.min {
@@ -171,6 +218,32 @@ pub(super) fn deviation(samples: &[Sample], sum: f64) -> Option<f64> {
     let mean = sum / samples.len() as f64;
     let squares: f64 = samples.iter().map(|sample| (f64::from(sample.value) - mean).powi(2)).sum();
     Some((squares / (samples.len() - 1) as f64).sqrt())
+}
+
+/// The middle value, or the mean of the two in the middle; NaN of none.
+pub(super) fn median(samples: &[Sample]) -> f64 {
+    let mut values: Vec<f32> = samples.iter().map(|sample| sample.value).collect();
+    if values.is_empty() {
+        return f64::NAN;
+    }
+    let middle = values.len() / 2;
+    let is_even = values.len().is_multiple_of(2);
+    let (below, upper, _) = values.select_nth_unstable_by(middle, f32::total_cmp);
+    let upper = f64::from(*upper);
+    if !is_even {
+        return upper;
+    }
+    let lower = below.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    (f64::from(lower) + upper) / 2.0
+}
+
+/// How many different values there are.
+pub(super) fn distinct(samples: &[Sample]) -> usize {
+    // Zero is zero, whatever its sign.
+    let mut values: Vec<u32> = samples.iter().map(|sample| (sample.value + 0.0).to_bits()).collect();
+    values.sort_unstable();
+    values.dedup();
+    values.len()
 }
 
 /// Slope per hour of the line of least squares; `None` of fewer than two different times.
@@ -230,6 +303,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_cut_off_is_as_if_it_had_never_been() {
+        let mut all = series(&[(1, 0.1), (2, 0.7), (3, 0.2), (3, 0.4)]);
+        let whole = all.between(0, 9);
+        all.running_spread(0, whole);
+        all.cut(3);
+        let rest = all.between(0, 9);
+        assert_eq!((rest.clone(), all.last_of(&rest).unwrap().time), (0..2, 2));
+        assert_eq!(all.running_spread(0, rest.clone()), Spread::of(&all.samples[rest]));
+        assert_eq!((all.remove(1), all.remove(3)), (Some(2), None));
+        all.cut(STATIC);
+        assert_eq!(all.between(0, 9), 0..0);
+    }
+
+    #[test]
     fn a_spread_knows_when_the_extremes_were_first_reached() {
         let spread = Spread::of(series(&[(1, 2.0), (2, 7.0), (3, 1.0), (4, 7.0), (5, 1.0)]).samples());
         assert_eq!((spread.sum, spread.min, spread.min_at, spread.max, spread.max_at), (18.0, 1.0, 3, 7.0, 2));
@@ -266,12 +353,40 @@ mod tests {
     }
 
     #[test]
+    fn a_long_window_has_the_same_spread_however_it_was_asked_for() {
+        let value = |i: i64| ((i * 7919) % 1000) as f32 / 7.0;
+        let of = |times: &[i64]| series(&times.iter().map(|i| (*i, value(*i))).collect::<Vec<_>>());
+        let spreads = |all: &mut Series| -> Vec<Spread> {
+            [0..1000, 3..1000, 64..960, 100..400, 999..1000, 700..956, 700..955].map(|range| all.spread(range)).to_vec()
+        };
+        let (even, odd): (Vec<i64>, Vec<i64>) = (0..1000).partition(|i| i % 2 == 0);
+        let mut at_once = of(&(0..1000).collect::<Vec<_>>());
+        let mut late = of(&even);
+        for i in odd {
+            late.spread(0..late.samples.len());
+            late.insert(Sample { time: i, value: value(i), fact: 0 });
+        }
+        let expected = spreads(&mut at_once);
+        assert_eq!(spreads(&mut late), expected);
+        assert_eq!(spreads(&mut late), expected, "and again");
+        let plain = Spread::of(at_once.samples());
+        let all = &expected[0];
+        assert_eq!((all.min, all.max, all.min_at, all.max_at), (plain.min, plain.max, plain.min_at, plain.max_at));
+        assert!((all.sum - plain.sum).abs() < 1e-9 * plain.sum);
+        late.cut(500);
+        assert_eq!(late.spread(0..500), at_once.spread(0..500));
+    }
+
+    #[test]
     fn deviation_and_slope_agree_with_their_definitions() {
         let all = series(&[(0, 2.0), (HOUR, 4.0), (2 * HOUR, 4.0), (3 * HOUR, 6.0)]);
         let all = all.samples();
         assert!((deviation(all, 16.0).unwrap() - (8.0f64 / 3.0).sqrt()).abs() < 1e-15);
         assert!((slope(all).unwrap() - 1.2).abs() < 1e-15);
         assert_eq!((deviation(&all[..1], 2.0), slope(&all[..1])), (None, None));
+        assert_eq!((median(all), median(&all[..3]), median(&all[1..]), distinct(all)), (4.0, 4.0, 4.0, 3));
+        assert_eq!((median(&all[..2]), distinct(&[])), (3.0, 0));
+        assert!(median(&[]).is_nan());
         assert_eq!(slope(series(&[(7, 1.0), (7, 2.0)]).samples()), None);
         assert_eq!(slope(series(&[(STATIC, 9.0), (0, 1.0), (HOUR, 2.0)]).samples()), Some(1.0));
     }

@@ -4,130 +4,28 @@ use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::FixedState;
 
+use super::NONE;
+use super::aggregate::{Aggregate, Demographic, Window};
 use super::codes::Codes;
+use super::derived::Derived;
+use super::formula::Formula;
 use crate::events::Micros;
 use crate::settings::Problem;
 
-/// Span of samples that a feature looks at, back from the prediction.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) enum Window {
-    /// Those with a time in `(prediction - span, prediction]`.
-    Back(Micros),
-    /// From the start of the prediction's encounter, inclusive; none without an encounter.
-    Encounter,
-    /// All up to the prediction, and those without a time.
-    Ever,
-}
-
-/// What is made of the samples of a window.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Aggregate {
-    Last,
-    First,
-    Count,
-    Min,
-    Max,
-    Mean,
-    Std,
-    Slope,
-    TimeSinceLast,
-    Ever,
-}
-
-impl Aggregate {
-    /// Every aggregate, in the order of the documentation.
-    pub(super) const ALL: [Aggregate; 10] = [
-        Aggregate::Last,
-        Aggregate::First,
-        Aggregate::Count,
-        Aggregate::Min,
-        Aggregate::Max,
-        Aggregate::Mean,
-        Aggregate::Std,
-        Aggregate::Slope,
-        Aggregate::TimeSinceLast,
-        Aggregate::Ever,
-    ];
-
-    /// The word in `features.toml` and in a feature's name.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Aggregate::Last => "last",
-            Aggregate::First => "first",
-            Aggregate::Count => "count",
-            Aggregate::Min => "min",
-            Aggregate::Max => "max",
-            Aggregate::Mean => "mean",
-            Aggregate::Std => "std",
-            Aggregate::Slope => "slope",
-            Aggregate::TimeSinceLast => "time_since_last",
-            Aggregate::Ever => "ever",
-        }
-    }
-
-    /// Whether it needs no values: the presence of a code will do.
-    pub(super) fn of_presence(self) -> bool {
-        matches!(self, Aggregate::Count | Aggregate::TimeSinceLast | Aggregate::Ever)
-    }
-
-    /// Whether nothing is a number to it: no event is a count of 0.
-    fn of_none(self) -> bool {
-        matches!(self, Aggregate::Count | Aggregate::Ever)
-    }
-
-    /// UCUM unit of the aggregate of values in `unit`; empty for a number without one.
-    fn unit(self, unit: &str) -> String {
-        match self {
-            Aggregate::Count | Aggregate::Ever => String::new(),
-            Aggregate::TimeSinceLast => "h".to_owned(),
-            Aggregate::Slope => format!("{unit}/h"),
-            _ => unit.to_owned(),
-        }
-    }
-}
-
-/// A feature of the subject and the moment, not of samples.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
-pub(super) enum Demographic {
-    /// Years from birth to the start of the encounter, or to the prediction without one.
-    Age,
-    /// 1 male, 0 female.
-    Sex,
-    /// Hours from the start of the encounter to the prediction.
-    HoursInEncounter,
-    /// Hour of the prediction's day, UTC, with its fraction.
-    HourOfDay,
-}
-
-impl Demographic {
-    /// Every one, in the order of the documentation.
-    pub(super) const ALL: [Demographic; 4] =
-        [Demographic::Age, Demographic::Sex, Demographic::HoursInEncounter, Demographic::HourOfDay];
-
-    /// The word in `features.toml`, which is the feature's name.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Demographic::Age => "age",
-            Demographic::Sex => "sex",
-            Demographic::HoursInEncounter => "hours_in_encounter",
-            Demographic::HourOfDay => "hour_of_day",
-        }
-    }
-
-    fn unit(self) -> &'static str {
-        match self {
-            Demographic::Age => "a",
-            Demographic::Sex => "",
-            Demographic::HoursInEncounter | Demographic::HourOfDay => "h",
-        }
-    }
+/// One column of a pane.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Column {
+    pub(super) aggregate: Aggregate,
+    /// Of texts, the category that it is about, or [`NONE`] for all.
+    pub(super) category: u16,
+    pub(super) column: u32,
 }
 
 /// The columns that one window of one series fills.
 #[derive(Debug)]
 pub(super) struct Pane {
     pub(super) window: Window,
-    pub(super) columns: Vec<(Aggregate, u32)>,
+    pub(super) columns: Vec<Column>,
     /// Whether a column needs the pass over all values.
     pub(super) needs_spread: bool,
 }
@@ -135,30 +33,84 @@ pub(super) struct Pane {
 /// What a series is of.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(super) enum SeriesOf {
-    /// Values of a concept.
+    /// Values of a concept, or of one that is derived.
     Concept(String),
+    /// Texts of a concept, by category.
+    Texts(String),
     /// Presence of codes: a name for the group, and its patterns.
     Codes(String, Vec<String>),
+}
+
+impl SeriesOf {
+    /// The name that features of it begin with.
+    pub(super) fn name(&self) -> &str {
+        match self {
+            SeriesOf::Concept(name) | SeriesOf::Texts(name) | SeriesOf::Codes(name, _) => name,
+        }
+    }
+}
+
+/// The series that an event of a concept is a sample of.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub(super) struct Entry {
+    /// Series of its values, or [`NONE`].
+    pub(super) values: u16,
+    /// Whether an event is a sample of them without a number too: the concept has no unit.
+    pub(super) presence: bool,
+    /// Series of its texts, or [`NONE`].
+    pub(super) texts: u16,
+}
+
+impl Entry {
+    /// Whether an event with a number, or with a text, is a sample of values.
+    pub(super) fn takes_value(&self, has_value: bool) -> bool {
+        self.values != NONE && (has_value || self.presence)
+    }
+
+    /// Whether an event is a sample of anything.
+    pub(super) fn takes(&self, has_value: bool, has_text: bool) -> bool {
+        self.takes_value(has_value) || (self.texts != NONE && has_text)
+    }
+}
+
+/// A feature that follows from others of its row.
+#[derive(Debug)]
+pub(super) struct RowFormula {
+    pub(super) column: u32,
+    pub(super) formula: Formula,
+    /// Columns of its inputs.
+    pub(super) inputs: Vec<u32>,
 }
 
 /// The features of a site, in the order of `features.toml`.
 ///
 /// Features of one `[[feature]]` table follow each other: for each concept or group of codes,
 /// for each window, for each aggregate. A name is `<concept>.<aggregate>.<window>`, such as
-/// `heart_rate.max.8h`, or the word of a demographic.
+/// `heart_rate.max.8h`, the word of a demographic, or the name of a formula.
 #[derive(Debug)]
 pub struct FeatureSpec {
     names: Vec<String>,
     units: Vec<String>,
     /// Series of a feature.
     of: Vec<Option<u16>>,
-    concepts: Vec<Option<String>>,
+    /// What each series is of.
+    series: Vec<SeriesOf>,
     by_concept: HashMap<Box<str>, u16, FixedState>,
+    entries: Vec<Entry>,
     codes: Codes,
     panes: Vec<Vec<Pane>>,
-    /// Series of concepts without a unit: an event is a sample whether it has a number or not.
-    presence: Vec<bool>,
+    /// Of series of texts, their categories; the others have none.
+    categories: Vec<Vec<String>>,
+    /// Series of codes of which it counts which code it was.
+    told_apart: Vec<bool>,
+    /// What follows from other series, each after those that it follows from.
+    derived: Vec<Derived>,
+    /// Of each series, which of `derived` follow from it.
+    dependents: Vec<Vec<u16>>,
+    /// Which of `derived` follow from birth or sex.
+    of_person: Vec<u16>,
     demographics: Vec<(Demographic, u32)>,
+    formulas: Vec<RowFormula>,
     /// A row of which nothing is known.
     blank: Vec<f32>,
     hash: String,
@@ -194,10 +146,12 @@ impl FeatureSpec {
         self.units.get(i).map_or("", String::as_str)
     }
 
-    /// The concept that feature `i` is made of; `None` for demographics and codes.
+    /// The concept that feature `i` is made of; `None` for demographics, codes and formulas.
     pub fn concept(&self, i: usize) -> Option<&str> {
-        let series = (*self.of.get(i)?)?;
-        self.concepts.get(usize::from(series))?.as_deref()
+        match self.series.get(usize::from((*self.of.get(i)?)?))? {
+            SeriesOf::Concept(concept) | SeriesOf::Texts(concept) => Some(concept),
+            SeriesOf::Codes(..) => None,
+        }
     }
 
     /// BLAKE3, hexadecimal, of the names in order and of what they mean: where it is the same,
@@ -206,14 +160,31 @@ impl FeatureSpec {
         self.hash.clone()
     }
 
-    /// The series of a concept.
-    pub(super) fn series_of(&self, concept: &str) -> Option<u16> {
+    /// Which entry a concept has, if a feature looks at it.
+    pub(super) fn entry_of(&self, concept: &str) -> Option<u16> {
         self.by_concept.get(concept).copied()
     }
 
-    /// Whether a series is of a concept without a unit, such as a drug or a diagnosis, which needs no number.
-    pub(super) fn is_of_presence(&self, series: u16) -> bool {
-        self.presence.get(usize::from(series)).copied().unwrap_or(false)
+    /// An entry.
+    pub(super) fn entry(&self, entry: u16) -> Option<&Entry> {
+        self.entries.get(usize::from(entry))
+    }
+
+    /// The category of a text, as a number; that of no category is how many there are.
+    pub(super) fn category(&self, series: u16, text: &str) -> f32 {
+        let categories = self.categories.get(usize::from(series)).map_or(&[][..], Vec::as_slice);
+        let same = |category: &String| category.eq_ignore_ascii_case(text.trim());
+        categories.iter().position(same).unwrap_or(categories.len()) as f32
+    }
+
+    /// The categories of a series of texts.
+    pub(super) fn categories(&self, series: u16) -> &[String] {
+        self.categories.get(usize::from(series)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether it counts which code a sample of a series of codes has.
+    pub(super) fn tells_apart(&self, series: u16) -> bool {
+        self.told_apart.get(usize::from(series)).copied().unwrap_or(false)
     }
 
     /// The groups of codes.
@@ -221,14 +192,39 @@ impl FeatureSpec {
         &self.codes
     }
 
+    /// What each series is of.
+    pub(super) fn series(&self) -> &[SeriesOf] {
+        &self.series
+    }
+
     /// The panes of every series.
     pub(super) fn panes(&self) -> &[Vec<Pane>] {
         &self.panes
     }
 
+    /// What follows from other series.
+    pub(super) fn derived(&self) -> &[Derived] {
+        &self.derived
+    }
+
+    /// Which of the derived follow from a series.
+    pub(super) fn dependents(&self, series: u16) -> &[u16] {
+        self.dependents.get(usize::from(series)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Which of the derived follow from birth or sex.
+    pub(super) fn of_person(&self) -> &[u16] {
+        &self.of_person
+    }
+
     /// The demographics and their columns.
     pub(super) fn demographics(&self) -> &[(Demographic, u32)] {
         &self.demographics
+    }
+
+    /// The features that follow from others of their row, each after those.
+    pub(super) fn formulas(&self) -> &[RowFormula] {
+        &self.formulas
     }
 
     /// A row of which nothing is known.
@@ -241,7 +237,7 @@ impl FeatureSpec {
 /// comes twice and that there are fewer than 65,535 series and features.
 pub(super) struct SpecBuilder {
     spec: FeatureSpec,
-    series: BTreeMap<SeriesOf, u16>,
+    by_what: BTreeMap<SeriesOf, u16>,
     patterns: Vec<(String, u16)>,
     count_of_none: f32,
     hasher: blake3::Hasher,
@@ -254,42 +250,76 @@ impl SpecBuilder {
             names: Vec::new(),
             units: Vec::new(),
             of: Vec::new(),
-            concepts: Vec::new(),
+            series: Vec::new(),
             by_concept: HashMap::default(),
+            entries: Vec::new(),
             codes: Codes::default(),
             panes: Vec::new(),
-            presence: Vec::new(),
+            categories: Vec::new(),
+            told_apart: Vec::new(),
+            derived: Vec::new(),
+            dependents: Vec::new(),
+            of_person: Vec::new(),
             demographics: Vec::new(),
+            formulas: Vec::new(),
             blank: Vec::new(),
             hash: String::new(),
         };
         // A change of what a feature means changes this line, so that no old bundle is asked.
         let mut hasher = blake3::Hasher::new_derive_key("auscult 2026 features 1");
         hasher.update(&[u8::from(count_of_none.is_nan())]);
-        SpecBuilder { spec, series: BTreeMap::new(), patterns: Vec::new(), count_of_none, hasher }
+        SpecBuilder { spec, by_what: BTreeMap::new(), patterns: Vec::new(), count_of_none, hasher }
     }
 
-    /// Adds an aggregate of samples in `unit`; `window_name` is how the window was written.
-    pub(super) fn aggregate(&mut self, of: &SeriesOf, unit: &str, window: (Window, &str), aggregate: Aggregate) {
-        let series = self.series(of, unit);
-        let (name, patterns): (&str, &[String]) = match of {
-            SeriesOf::Concept(name) => (name, &[]),
-            SeriesOf::Codes(name, patterns) => (name, patterns),
+    /// Adds an aggregate of samples of a series in `unit`; `window_name` is how the window was written.
+    pub(super) fn aggregate(&mut self, series: u16, unit: &str, window: (Window, &str), aggregate: Aggregate) {
+        self.pane_column(series, unit, window, aggregate, NONE);
+    }
+
+    /// Adds an aggregate of those texts of a series that are of a category; of the one past the
+    /// last, of all that are of none.
+    pub(super) fn category(&mut self, series: u16, category: u16, window: (Window, &str), aggregate: Aggregate) {
+        self.pane_column(series, "", window, aggregate, category);
+    }
+
+    fn pane_column(
+        &mut self,
+        series: u16,
+        unit: &str,
+        (window, window_name): (Window, &str),
+        aggregate: Aggregate,
+        category: u16,
+    ) {
+        let place = usize::from(series);
+        let of = self.spec.series[place].clone();
+        let categories = &self.spec.categories[place];
+        let name = match category {
+            NONE => feature_name(of.name(), aggregate, window_name),
+            _ => category_name(of.name(), categories.get(usize::from(category)), aggregate, window_name),
         };
-        let (window, window_name) = window;
+        let patterns: &[String] = if let SeriesOf::Codes(_, patterns) = &of { patterns } else { categories };
+        let patterns = patterns.to_vec();
         let empty = if aggregate.of_none() { self.count_of_none } else { f32::NAN };
-        let column = self.column(feature_name(name, aggregate, window_name), aggregate.unit(unit), Some(series), empty);
+        let feature_unit = if matches!(of, SeriesOf::Texts(_)) && aggregate != Aggregate::TimeSinceLast {
+            String::new()
+        } else {
+            aggregate.unit(unit)
+        };
+        let column = self.column(name, feature_unit, Some(series), empty);
         let meaning = match window {
             Window::Back(span) => span.to_string(),
             Window::Encounter => "encounter".to_owned(),
             Window::Ever => "ever".to_owned(),
         };
         let count = patterns.len().to_string();
-        let fixed = [name, aggregate.as_str(), &meaning, unit, &count];
+        let fixed = [of.name(), aggregate.as_str(), &meaning, unit, &count];
         for part in fixed.into_iter().chain(patterns.iter().map(String::as_str)) {
             self.digest(part);
         }
-        let panes = &mut self.spec.panes[usize::from(series)];
+        if matches!(of, SeriesOf::Codes(..)) && aggregate == Aggregate::Distinct {
+            self.spec.told_apart[place] = true;
+        }
+        let panes = &mut self.spec.panes[place];
         let pane = match panes.iter().position(|pane| pane.window == window) {
             Some(known) => &mut panes[known],
             None => {
@@ -298,8 +328,8 @@ impl SpecBuilder {
                 &mut panes[last]
             }
         };
-        pane.columns.push((aggregate, column));
-        pane.needs_spread |= matches!(aggregate, Aggregate::Min | Aggregate::Max | Aggregate::Mean | Aggregate::Std);
+        pane.columns.push(Column { aggregate, category, column });
+        pane.needs_spread |= aggregate.of_spread();
     }
 
     /// Adds a demographic.
@@ -309,6 +339,35 @@ impl SpecBuilder {
         self.spec.demographics.push((demographic, column));
     }
 
+    /// Adds a feature that follows from others, which must be there: `Err` names one that is not.
+    pub(super) fn formula(&mut self, name: String, unit: String, formula: Formula) -> Result<(), String> {
+        let place = |input: &String| {
+            let place = self.spec.names.iter().position(|known| known == input);
+            place.map(|place| place as u32).ok_or_else(|| input.clone())
+        };
+        let inputs = formula.inputs().iter().map(place).collect::<Result<Vec<u32>, _>>()?;
+        let column = self.column(name, unit, None, f32::NAN);
+        self.digest(formula.text());
+        self.spec.formulas.push(RowFormula { column, formula, inputs });
+        Ok(())
+    }
+
+    /// Adds what follows from other series; gives its own.
+    pub(super) fn derive(&mut self, name: &str, derived: impl FnOnce(u16) -> Derived) -> u16 {
+        let series = self.add_series(SeriesOf::Concept(name.to_owned()));
+        let derived = derived(series);
+        self.digest(&derived.meaning());
+        let place = self.spec.derived.len() as u16;
+        for input in derived.series_of_inputs() {
+            self.spec.dependents[usize::from(input)].push(place);
+        }
+        if derived.follows_from_person() {
+            self.spec.of_person.push(place);
+        }
+        self.spec.derived.push(derived);
+        series
+    }
+
     /// The finished table.
     pub(super) fn finish(mut self) -> FeatureSpec {
         self.spec.codes = Codes::new(&self.patterns);
@@ -316,24 +375,66 @@ impl SpecBuilder {
         self.spec
     }
 
-    fn series(&mut self, of: &SeriesOf, unit: &str) -> u16 {
-        if let Some(known) = self.series.get(of) {
-            return *known;
+    /// How many series there are.
+    pub(super) fn series_count(&self) -> usize {
+        self.spec.panes.len()
+    }
+
+    /// The series, if there is one.
+    pub(super) fn known_series(&self, of: &SeriesOf) -> Option<u16> {
+        self.by_what.get(of).copied()
+    }
+
+    /// The series of values of a concept in `unit`.
+    pub(super) fn values(&mut self, concept: &str, unit: &str) -> u16 {
+        let of = SeriesOf::Concept(concept.to_owned());
+        self.known_series(&of).unwrap_or_else(|| {
+            let series = self.add_series(of);
+            let entry = self.entry(concept);
+            (entry.values, entry.presence) = (series, unit.is_empty());
+            series
+        })
+    }
+
+    /// The series of texts of a concept; `Err` if it is known with other categories.
+    pub(super) fn texts(&mut self, concept: &str, categories: &[String]) -> Result<u16, ()> {
+        let of = SeriesOf::Texts(concept.to_owned());
+        if let Some(known) = self.known_series(&of) {
+            return if self.spec.categories[usize::from(known)] == categories { Ok(known) } else { Err(()) };
         }
+        let series = self.add_series(of);
+        self.spec.categories[usize::from(series)] = categories.to_vec();
+        self.entry(concept).texts = series;
+        Ok(series)
+    }
+
+    /// The series of a group of codes.
+    pub(super) fn group(&mut self, name: &str, patterns: &[String]) -> u16 {
+        let of = SeriesOf::Codes(name.to_owned(), patterns.to_vec());
+        self.known_series(&of).unwrap_or_else(|| {
+            let series = self.add_series(of);
+            self.patterns.extend(patterns.iter().map(|pattern| (pattern.clone(), series)));
+            series
+        })
+    }
+
+    fn entry(&mut self, concept: &str) -> &mut Entry {
+        let next = self.spec.entries.len() as u16;
+        let place = *self.spec.by_concept.entry(concept.into()).or_insert(next);
+        if place == next {
+            self.spec.entries.push(Entry { values: NONE, presence: false, texts: NONE });
+        }
+        &mut self.spec.entries[usize::from(place)]
+    }
+
+    fn add_series(&mut self, of: SeriesOf) -> u16 {
         let series = self.spec.panes.len() as u16;
         self.spec.panes.push(Vec::new());
-        self.spec.presence.push(unit.is_empty());
-        match of {
-            SeriesOf::Concept(concept) => {
-                self.spec.by_concept.insert(concept.as_str().into(), series);
-                self.spec.concepts.push(Some(concept.clone()));
-            }
-            SeriesOf::Codes(_, patterns) => {
-                self.patterns.extend(patterns.iter().map(|pattern| (pattern.clone(), series)));
-                self.spec.concepts.push(None);
-            }
-        }
-        self.series.insert(of.clone(), series);
+        self.spec.categories.push(Vec::new());
+        self.spec.told_apart.push(false);
+        self.spec.dependents.push(Vec::new());
+        self.spec.series.push(of.clone());
+        self.by_what.insert(of, series);
         series
     }
 
@@ -356,4 +457,29 @@ impl SpecBuilder {
 /// Name of an aggregate.
 pub(super) fn feature_name(of: &str, aggregate: Aggregate, window: &str) -> String {
     format!("{of}.{}.{window}", aggregate.as_str())
+}
+
+/// Name of an aggregate of the texts of a category; `None`: of those of no category.
+pub(super) fn category_name(of: &str, category: Option<&String>, aggregate: Aggregate, window: &str) -> String {
+    let category = category.map_or("other", String::as_str);
+    feature_name(&format!("{of}={category}"), aggregate, window)
+}
+
+/// Longest back that a feature may look, as its name says it; for documentation.
+pub(super) fn window_words(window: Window) -> String {
+    match window {
+        Window::Back(span) => format!("in the {} before the prediction", span_words(span)),
+        Window::Encounter => "since the encounter began".to_owned(),
+        Window::Ever => "ever".to_owned(),
+    }
+}
+
+/// A span in words: `8 h`, `30 min`.
+pub(super) fn span_words(span: Micros) -> String {
+    use crate::events::{DAY, HOUR, SECOND};
+    let units = [(DAY, "d"), (HOUR, "h"), (60 * SECOND, "min"), (SECOND, "s")];
+    match units.into_iter().find(|(unit, _)| span % unit == 0) {
+        Some((unit, name)) => format!("{} {name}", span / unit),
+        None => format!("{span} us"),
+    }
 }

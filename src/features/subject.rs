@@ -7,6 +7,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 use foldhash::fast::FixedState;
 
 use super::NONE;
+use super::derived::{FRESH, Person, refresh};
 use super::encounter::{Edge, Encounter, NEVER};
 use super::fold::{Applied, Rules};
 use super::series::{STATIC, Sample, Series};
@@ -57,7 +58,7 @@ struct Fact {
     /// Its number among the facts of the subject, in order of arrival. It tells samples apart;
     /// after 2^32 it begins anew, long after their memory has run out.
     number: u32,
-    /// Series of its concept, or [`NONE`].
+    /// Entry of its concept in the spec, or [`NONE`].
     concept: u16,
     /// Set of series of its code, or [`NONE`].
     codes: u16,
@@ -96,6 +97,11 @@ pub(super) struct Subject {
     facts: HashMap<Key, Fact, BuildHasherDefault<KeyHasher>>,
     /// By series of the spec; none until the first sample.
     pub(super) series: Vec<Series>,
+    /// From when on each derived series is out of date; none until the first sample. Like those
+    /// series, no part of the state.
+    stale: Vec<Micros>,
+    /// The codes met in groups that tell them apart, with a number each.
+    names: HashMap<Box<str>, u32, FixedState>,
     /// In order of arrival.
     statements: Vec<Said>,
     /// In order of their first fact; one that is withdrawn stays, closed.
@@ -113,7 +119,7 @@ pub(super) struct Subject {
     /// The latest time at which anything became known of it.
     pub(super) known: Micros,
     next_number: u32,
-    /// Heap bytes, about.
+    /// Heap bytes of the state, about; what is kept of derived series and blocks is not in it.
     pub(super) bytes: usize,
 }
 
@@ -123,6 +129,8 @@ impl Subject {
         Subject {
             facts: HashMap::default(),
             series: Vec::new(),
+            stale: Vec::new(),
+            names: HashMap::default(),
             statements: Vec::new(),
             encounters: Vec::new(),
             birth: None,
@@ -212,9 +220,10 @@ impl Subject {
 
     /// The fact that an event asserts.
     fn fact(&self, event: &EventRef<'_>, rules: &Rules) -> Fact {
-        let has_value = event.numeric_value.is_some_and(f32::is_finite);
-        let concept = event.plausible_concept().and_then(|concept| rules.spec.series_of(concept));
-        let concept = concept.filter(|series| has_value || rules.spec.is_of_presence(*series));
+        let (has_value, has_text) = (event.numeric_value.is_some_and(f32::is_finite), event.text_value.is_some());
+        let concept = event.plausible_concept().and_then(|concept| rules.spec.entry_of(concept));
+        let takes = |entry: &u16| rules.spec.entry(*entry).is_some_and(|entry| entry.takes(has_value, has_text));
+        let concept = concept.filter(takes);
         Fact {
             content: content(event),
             number: self.next_number,
@@ -225,18 +234,18 @@ impl Subject {
 
     /// Takes away what a fact said; gives the encounter it was about.
     fn forget(&mut self, fact: Fact, rules: &Rules) -> Option<u32> {
-        if let Some(series) = self.series.get_mut(usize::from(fact.concept)) {
-            series.remove(fact.number);
-        }
-        for index in rules.spec.codes().series(fact.codes) {
-            if let Some(series) = self.series.get_mut(usize::from(*index)) {
-                series.remove(fact.number);
+        let entry = rules.spec.entry(fact.concept);
+        let of_concept = entry.into_iter().flat_map(|entry| [entry.values, entry.texts]);
+        for index in of_concept.chain(rules.spec.codes().series(fact.codes).iter().copied()) {
+            let removed = self.series.get_mut(usize::from(index)).and_then(|series| series.remove(fact.number));
+            if let Some(time) = removed {
+                self.outdate(rules.spec.dependents(index), time);
             }
         }
         let place = self.statements.iter().rposition(|said| said.number == fact.number)?;
         let statement = self.statements.remove(place).what;
         self.bytes -= statement.bytes();
-        self.settle(&statement)
+        self.settle(&statement, rules)
     }
 
     /// Adds what a fact says; gives the encounter it is about.
@@ -246,28 +255,71 @@ impl Subject {
         if fact.concept != NONE || !codes.is_empty() {
             if self.series.is_empty() {
                 self.series.resize_with(rules.spec.panes().len(), Series::default);
-                self.bytes += self.series.len() * size_of::<Series>();
+                self.stale = vec![FRESH; rules.spec.derived().len()];
+                self.bytes += self.series.len() * size_of::<Series>() + size_of_val(&*self.stale);
             }
-            // Without a number it is a sample of presence.
-            let value = event.numeric_value.filter(|value| value.is_finite()).unwrap_or(1.0);
-            self.sample(fact.concept, Sample { time, value, fact: fact.number });
+            let number = event.numeric_value.filter(|value| value.is_finite());
+            if let Some(entry) = rules.spec.entry(fact.concept) {
+                if entry.takes_value(number.is_some()) {
+                    // Without a number it is a sample of presence.
+                    let value = number.unwrap_or(1.0);
+                    self.sample(entry.values, Sample { time, value, fact: fact.number }, rules);
+                }
+                if entry.texts != NONE
+                    && let Some(text) = event.text_value
+                {
+                    let value = rules.spec.category(entry.texts, text);
+                    self.sample(entry.texts, Sample { time, value, fact: fact.number }, rules);
+                }
+            }
             for series in codes {
-                self.sample(*series, Sample { time, value: 1.0, fact: fact.number });
+                let value = if rules.spec.tells_apart(*series) { self.name(event.code) } else { 1.0 };
+                self.sample(*series, Sample { time, value, fact: fact.number }, rules);
             }
         }
         let statement = self.statement(event, &rules.triggers)?;
         self.bytes += statement.bytes();
         let own = told.under.is_none_or(|under| Some(under) == event.subject);
         self.statements.push(Said { number: fact.number, own, what: statement.clone() });
-        self.settle(&statement)
+        self.settle(&statement, rules)
     }
 
-    fn sample(&mut self, series: u16, sample: Sample) {
-        if let Some(series) = self.series.get_mut(usize::from(series)) {
+    fn sample(&mut self, index: u16, sample: Sample, rules: &Rules) {
+        if let Some(series) = self.series.get_mut(usize::from(index)) {
             let before = series.bytes();
             series.insert(sample);
             self.bytes += series.bytes() - before;
         }
+        self.outdate(rules.spec.dependents(index), sample.time);
+    }
+
+    /// Says that derived series are out of date from a time on.
+    fn outdate(&mut self, derived: &[u16], from: Micros) {
+        for place in derived {
+            if let Some(stale) = self.stale.get_mut(usize::from(*place)) {
+                *stale = (*stale).min(from);
+            }
+        }
+    }
+
+    /// Brings the derived series up to date.
+    pub(super) fn refresh(&mut self, rules: &Rules) {
+        if self.stale.iter().all(|from| *from == FRESH) {
+            return;
+        }
+        let person = Person { birth: self.birth, sex: self.sex };
+        refresh(&rules.spec, &mut self.series, &mut self.stale, person);
+    }
+
+    /// The number of a code, the same for as long as the subject is told of.
+    fn name(&mut self, code: &str) -> f32 {
+        if let Some(known) = self.names.get(code) {
+            return *known as f32;
+        }
+        let next = self.names.len() as u32;
+        self.names.insert(code.into(), next);
+        self.bytes += code.len() + size_of::<(Box<str>, u32)>();
+        next as f32
     }
 
     /// What an event says beside its value.
@@ -299,7 +351,7 @@ impl Subject {
 
     /// Brings up to date what a statement that came or went is about, except for an encounter,
     /// whose index it gives.
-    fn settle(&mut self, statement: &Statement) -> Option<u32> {
+    fn settle(&mut self, statement: &Statement, rules: &Rules) -> Option<u32> {
         match statement {
             Statement::Birth(_) => {
                 self.birth = self.latest(|what| if let Statement::Birth(time) = what { Some(*time) } else { None });
@@ -307,9 +359,10 @@ impl Subject {
             Statement::Sex(_) => {
                 self.sex = self.latest(|what| if let Statement::Sex(sex) = what { Some(*sex) } else { None });
             }
-            Statement::Token(_) => {}
+            Statement::Token(_) => return None,
             Statement::Edge { encounter, .. } => return Some(*encounter),
         }
+        self.outdate(rules.spec.of_person(), STATIC);
         None
     }
 
@@ -331,7 +384,7 @@ impl Subject {
     }
 
     /// Feeds everything that is state to `hasher`, in an order that is no hash map's.
-    pub(super) fn digest(&self, hasher: &mut blake3::Hasher) {
+    pub(super) fn digest(&self, rules: &Rules, hasher: &mut blake3::Hasher) {
         let mut numbers = |numbers: &[i64]| {
             for number in numbers {
                 hasher.update(&number.to_le_bytes());
@@ -343,7 +396,8 @@ impl Subject {
             let small = i64::from(fact.number) << 32 | i64::from(fact.concept) << 16 | i64::from(fact.codes);
             numbers(&[*low as i64, *high as i64, fact.content as i64, small]);
         }
-        for series in &self.series {
+        let derived: Vec<u16> = rules.spec.derived().iter().map(|derived| derived.series).collect();
+        for (_, series) in (0..).zip(&self.series).filter(|(place, _)| !derived.contains(place)) {
             numbers(&[series.samples().len() as i64]);
             for sample in series.samples() {
                 numbers(&[sample.time, i64::from(sample.value.to_bits()), i64::from(sample.fact)]);

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::formula::Formula;
+use super::spec::FeatureSpec;
 use crate::events::{Micros, SECOND};
 use crate::settings::{Problem, parse_span};
 
@@ -17,6 +19,8 @@ pub struct Trigger {
     pub encounter: Option<String>,
     /// When.
     pub kind: TriggerKind,
+    /// Of whom: a condition on the features of the moment; `None`: of everybody.
+    pub(super) cohort: Option<Formula>,
 }
 
 /// When a trigger fires.
@@ -42,7 +46,8 @@ pub enum TriggerKind {
 }
 
 /// A trigger as a task file has it: `at = ["48h"]`, `every = "1h"` with `until = "48h"`, or
-/// `on = ["lactate"]` with `min_gap = "1h"`; each with `encounter = "ICU"` or for every class.
+/// `on = ["lactate"]` with `min_gap = "1h"`; each with `encounter = "ICU"` or for every class, and
+/// with `cohort = "age >= 18"` or for everybody.
 #[derive(Clone, PartialEq, Eq, Default, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawTrigger {
@@ -58,6 +63,8 @@ pub struct RawTrigger {
     pub on: Option<Vec<String>>,
     /// Least time between two predictions.
     pub min_gap: Option<String>,
+    /// Condition on features of `features.toml`, as an SQL expression.
+    pub cohort: Option<String>,
 }
 
 impl RawTrigger {
@@ -91,8 +98,15 @@ impl RawTrigger {
         if self.min_gap.is_some() && self.on.is_none() {
             check.problem("min_gap", "goes only with on", "remove it");
         }
+        let cohort = self.cohort.as_deref().and_then(|text| match Formula::parse(text) {
+            Ok(formula) => Some(formula),
+            Err(why) => {
+                check.problem("cohort", &why, "write a condition on features, such as age >= 18");
+                None
+            }
+        });
         match kind {
-            Some(kind) if check.problems.is_empty() => Ok(Trigger { encounter: self.encounter.clone(), kind }),
+            Some(kind) if check.problems.is_empty() => Ok(Trigger { encounter: self.encounter.clone(), kind, cohort }),
             _ => Err(check.problems),
         }
     }
@@ -165,6 +179,24 @@ pub(super) fn micros(span: Duration) -> Micros {
 }
 
 impl Trigger {
+    /// A name in the condition of the cohort that is none of the features.
+    pub fn unknown_feature(&self, spec: &FeatureSpec) -> Option<&str> {
+        let inputs = self.cohort.as_ref().map_or(&[][..], Formula::inputs);
+        inputs.iter().find(|input| !spec.names().contains(input)).map(String::as_str)
+    }
+
+    /// Columns of the features that its cohort depends on; one that there is not is past the last.
+    pub(super) fn columns(&self, spec: &FeatureSpec) -> Vec<usize> {
+        let place = |input: &String| spec.names().iter().position(|name| name == input).unwrap_or(spec.len());
+        self.cohort.as_ref().map_or(&[][..], Formula::inputs).iter().map(place).collect()
+    }
+
+    /// Whether a row of features is of its cohort: the condition holds, and is not missing.
+    pub(super) fn is_of_cohort(&self, row: &[f32], columns: &[usize]) -> bool {
+        let value = |column: &usize| row.get(*column).map_or(f64::NAN, |value| f64::from(*value));
+        self.cohort.as_ref().is_none_or(|cohort| cohort.value(&columns.iter().map(value).collect::<Vec<f64>>()) == 1.0)
+    }
+
     /// Whether it concerns encounters of a class.
     pub(super) fn concerns(&self, class: &str) -> bool {
         self.encounter.as_deref().is_none_or(|wanted| wanted == class)
@@ -230,6 +262,7 @@ mod tests {
         assert_eq!(keys("at = [\"x\", \"y\"]\nmin_gap = \"1h\""), ["trigger.at", "trigger.at", "trigger.min_gap"]);
         assert_eq!(keys("every = \"1ms\""), ["trigger.every"]);
         assert_eq!(keys("every = \"2h\"\nuntil = \"1h\""), ["trigger.until"]);
+        assert_eq!(keys("every = \"1h\"\ncohort = \"age >=\""), ["trigger.cohort"]);
         assert_eq!(keys("every = \"often\"\nuntil = \"late\""), ["trigger.every", "trigger.until"]);
         assert_eq!(keys("on = []\nmin_gap = \"soon\""), ["trigger.on", "trigger.min_gap"]);
         assert!(toml::from_str::<RawTrigger>("evry = \"1h\"").is_err());

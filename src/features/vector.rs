@@ -1,11 +1,12 @@
 //! The samples of a subject into one row of features.
 
-use super::series::{STATIC, Sample, Series, Spread, deviation, hours, slope};
-use super::spec::{Aggregate, Demographic, FeatureSpec, Pane, Window};
-use crate::events::{DAY, HOUR, Micros, SECOND};
-
-/// Days of a year, on average.
-const YEAR: f64 = 365.25;
+use super::NONE;
+use super::aggregate::{Aggregate, Demographic, Window};
+use super::derived::years;
+use super::due::NOT_OBSERVED;
+use super::series::{STATIC, Sample, Series, Spread, deviation, distinct, hours, median, slope};
+use super::spec::{FeatureSpec, Pane};
+use crate::events::{DAY, HOUR, Micros};
 
 /// What a row is made of, beside the samples.
 pub(super) struct Moment {
@@ -38,6 +39,15 @@ pub(super) fn fill(
             values[*column as usize] = number(value);
         }
     }
+    for row in spec.formulas() {
+        let of = |column: &u32| f64::from(values[*column as usize]);
+        let value = number(row.formula.value(&row.inputs.iter().map(of).collect::<Vec<f64>>()));
+        if !value.is_nan() {
+            let times = row.inputs.iter().map(|column| observed[*column as usize]);
+            observed[row.column as usize] = times.max().unwrap_or(NOT_OBSERVED);
+            values[row.column as usize] = value;
+        }
+    }
 }
 
 fn fill_series(panes: &[Pane], series: &mut Series, moment: &Moment, values: &mut [f32], observed: &mut [Micros]) {
@@ -66,7 +76,7 @@ fn fill_series(panes: &[Pane], series: &mut Series, moment: &Moment, values: &mu
                     may_run = false;
                     series.running_spread(from, range.clone())
                 }
-                _ => Spread::of(series.samples().get(range.clone()).unwrap_or(&[])),
+                _ => series.spread(range.clone()),
             };
             last = Some((range.len(), spread));
         }
@@ -87,9 +97,14 @@ struct Look<'a> {
 fn fill_pane(pane: &Pane, look: &Look<'_>, at: Micros, values: &mut [f32], observed: &mut [Micros]) {
     let Look { samples, last, spread } = look;
     let count = samples.len() as f64;
-    for (aggregate, column) in &pane.columns {
+    for column in &pane.columns {
         let mut time = last.time;
-        let value = match aggregate {
+        let value = match column.aggregate {
+            aggregate if column.category != NONE => {
+                let (value, since) = of_category(aggregate, f32::from(column.category), samples, at);
+                time = since;
+                value
+            }
             Aggregate::Last => last.value,
             Aggregate::First => samples.first().map_or(f32::NAN, |first| {
                 time = first.time;
@@ -104,6 +119,14 @@ fn fill_pane(pane: &Pane, look: &Look<'_>, at: Micros, values: &mut [f32], obser
                 time = spread.max_at;
                 spread.max
             }
+            Aggregate::Change => match samples {
+                [first, _, ..] => number(f64::from(last.value) - f64::from(first.value)),
+                _ => f32::NAN,
+            },
+            Aggregate::Range => number(f64::from(spread.max) - f64::from(spread.min)),
+            Aggregate::Sum => number(spread.sum),
+            Aggregate::Median => number(median(samples)),
+            Aggregate::Distinct => distinct(samples) as f32,
             Aggregate::Mean => number(spread.sum / count),
             Aggregate::Std => number(deviation(samples, spread.sum).unwrap_or(f64::NAN)),
             Aggregate::Slope => number(slope(samples).unwrap_or(f64::NAN)),
@@ -113,18 +136,39 @@ fn fill_pane(pane: &Pane, look: &Look<'_>, at: Micros, values: &mut [f32], obser
         };
         // One sample has no deviation: nothing was observed of it then.
         if !value.is_nan() {
-            values[*column as usize] = value;
-            observed[*column as usize] = time;
+            values[column.column as usize] = value;
+            observed[column.column as usize] = time;
         }
     }
 }
 
+/// An aggregate of those samples of texts that are of a category, and when it was observed.
+fn of_category(aggregate: Aggregate, category: f32, samples: &[Sample], at: Micros) -> (f32, Micros) {
+    let is_of = |sample: &&Sample| sample.value == category;
+    let last_of = samples.iter().rfind(is_of);
+    let edge = match aggregate {
+        Aggregate::First => samples.first(),
+        Aggregate::Last => samples.last(),
+        _ => last_of.or(samples.last()),
+    };
+    let time = edge.map_or(NOT_OBSERVED, |edge| edge.time);
+    let value = match aggregate {
+        Aggregate::First | Aggregate::Last => edge.map_or(f32::NAN, |edge| f32::from(u8::from(is_of(&edge)))),
+        Aggregate::Count => samples.iter().filter(is_of).count() as f32,
+        Aggregate::Ever => f32::from(u8::from(last_of.is_some())),
+        Aggregate::TimeSinceLast => match last_of {
+            Some(last) if last.time != STATIC => number(hours(last.time, at)),
+            _ => f32::NAN,
+        },
+        // No other aggregate is one of texts.
+        _ => f32::NAN,
+    };
+    (value, time)
+}
+
 fn demographic_of(demographic: Demographic, moment: &Moment) -> Option<f64> {
     match demographic {
-        Demographic::Age => {
-            let lived = moment.start.unwrap_or(moment.at).saturating_sub(moment.birth?);
-            Some(lived as f64 / SECOND as f64 / 86_400.0 / YEAR)
-        }
+        Demographic::Age => Some(years(moment.birth?, moment.start.unwrap_or(moment.at))),
         Demographic::Sex => moment.sex.map(f64::from),
         Demographic::HoursInEncounter => Some(hours(moment.start?, moment.at)),
         Demographic::HourOfDay => Some(moment.at.rem_euclid(DAY) as f64 / HOUR as f64),

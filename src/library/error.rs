@@ -128,6 +128,10 @@ pub enum LibraryError {
     /// A table could not be scanned.
     #[error("a table of the library could not be scanned: {0}")]
     Scan(Box<datafusion::error::DataFusionError>),
+    /// A query of a user cannot be planned or run. What DataFusion says of it may quote the query, and
+    /// values of rows: it is for whoever asked, never for a log.
+    #[error("{0}; there are the tables events, predictions, alerts and features")]
+    Query(Box<datafusion::error::DataFusionError>),
     /// Work moved to another thread did not come back.
     #[error("a task of the library was stopped before its end")]
     Stopped,
@@ -136,6 +140,13 @@ pub enum LibraryError {
 impl From<deltalake::DeltaTableError> for LibraryError {
     fn from(error: deltalake::DeltaTableError) -> Self {
         LibraryError::Delta(Box::new(error))
+    }
+}
+
+impl LibraryError {
+    /// What became of a user's query.
+    pub(crate) fn query(error: datafusion::error::DataFusionError) -> Self {
+        LibraryError::Query(Box::new(error))
     }
 }
 

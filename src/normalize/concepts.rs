@@ -106,6 +106,17 @@ impl Concepts {
         if read.problems.is_empty() { Ok(Concepts { mappings, concepts: read.concepts }) } else { Err(read.problems) }
     }
 
+    /// The codes of every concept as the log writes them; what ends in `*` is the beginning of codes.
+    pub fn codes(&self) -> BTreeMap<&str, Vec<String>> {
+        let mut codes: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for mapping in &self.mappings {
+            let Some(concept) = self.concepts.get(mapping.concept) else { continue };
+            let code = if mapping.is_prefix { format!("{}{WILDCARD}", mapping.code) } else { mapping.code.clone() };
+            codes.entry(&concept.name).or_default().push(code);
+        }
+        codes
+    }
+
     /// Canonical unit of every concept; empty for one whose values have none.
     pub fn units(&self) -> BTreeMap<String, String> {
         self.concepts.iter().map(|concept| (concept.name.clone(), concept.unit.clone())).collect()

@@ -71,6 +71,15 @@ impl Site {
         for file in &files.tasks {
             tasks.extend(keep(Task::parse(file, &files.aces), &mut problems));
         }
+        for task in &tasks {
+            if let Some(features) = &features
+                && let Some(unknown) = task.trigger.unknown_feature(features)
+            {
+                let (file, what) = (format!("tasks/{}.toml", task.name), format!("names '{unknown}', no feature"));
+                let remedy = "add it to features.toml, or correct it; names with dots go in double quotes";
+                problems.push(Problem::new(&file, "trigger.cohort", what, remedy));
+            }
+        }
         for (i, task) in tasks.iter().enumerate() {
             if tasks[..i].iter().any(|other: &Task| other.name == task.name) {
                 problems.push(Problem::new("tasks", task.name.clone(), "two tasks have this name", "rename one"));

@@ -1,7 +1,9 @@
 //! Tests of the fold as a whole.
 
-mod oracle;
+mod extraction;
+pub(crate) mod oracle;
 mod recovery;
+mod scores;
 mod semantics;
 mod sites;
 mod ward;
@@ -75,13 +77,13 @@ fn known_at(event: EventRef<'static>, recorded_at: Micros) -> EventRef<'static> 
     EventRef { recorded_at, ..event }
 }
 
-fn trigger(toml: &str) -> Trigger {
+pub(crate) fn trigger(toml: &str) -> Trigger {
     toml::from_str::<RawTrigger>(toml).unwrap().validate("tasks/x.toml", "trigger").unwrap()
 }
 
-fn spec(toml: &str) -> Arc<FeatureSpec> {
-    let concepts =
-        [("heart_rate", "/min"), ("lactate", "mmol/L"), ("vasopressor", "")].map(|(a, b)| (a.to_owned(), b.to_owned()));
+pub(crate) fn spec(toml: &str) -> Arc<FeatureSpec> {
+    let concepts = [("heart_rate", "/min"), ("lactate", "mmol/L"), ("vasopressor", ""), ("rhythm", "")]
+        .map(|(a, b)| (a.to_owned(), b.to_owned()));
     Arc::new(FeatureSpec::parse("features.toml", toml, &concepts.into()).unwrap())
 }
 

@@ -8,20 +8,47 @@ use proptest::prelude::*;
 use super::*;
 use crate::events::{DAY, HOUR};
 
-pub(super) const FEATURES: &str = r#"
+pub(crate) const FEATURES: &str = r#"
+    [[derived]]
+    name = "ratio"
+    formula = "CASE WHEN lactate > 1 THEN heart_rate / lactate END"
+    within = "3h"
+    [[derived]]
+    name = "load"
+    formula = "coalesce(whole, 0) + few * 2 + ratio + coalesce(age, 0) + coalesce(sex, 0.5) + hours"
+    within = "ever"
+    [derived.inputs]
+    whole = { concept = "lactate", aggregate = "sum", within = "2h" }
+    few = { concept = "heart_rate", aggregate = "count", within = "90min" }
+    hours = { concept = "heart_rate", aggregate = "hours" }
     [[feature]]
     concepts = ["lactate", "heart_rate"]
     windows = ["90min", "encounter", "ever", "4h"]
-    aggregates = ["last", "first", "count", "min", "max", "mean", "std", "slope", "time_since_last", "ever"]
+    aggregates = [
+        "last", "first", "count", "min", "max", "mean", "std", "slope", "time_since_last", "ever",
+        "sum", "median", "range", "change", "distinct",
+    ]
+    [[feature]]
+    concepts = ["ratio", "load"]
+    windows = ["4h", "ever"]
+    aggregates = ["last", "count", "max", "sum", "time_since_last"]
+    [[feature]]
+    concepts = ["rhythm"]
+    categories = ["Sinus", "AFib", "*"]
+    windows = ["4h", "ever"]
+    aggregates = ["last", "first", "count", "ever", "time_since_last", "distinct"]
     [[feature]]
     codes = { lab = ["LOINC//2524*"], any = ["LOINC//*", "ICD10CM//I10"] }
     windows = ["2h", "ever"]
-    aggregates = ["count", "ever", "time_since_last"]
+    aggregates = ["count", "ever", "time_since_last", "distinct"]
     [[feature]]
     demographics = ["age", "sex", "hours_in_encounter", "hour_of_day"]
+    [[feature]]
+    name = "worst"
+    formula = "greatest(\"lactate.max.4h\", 5) + coalesce(\"ratio.last.ever\", 0)"
 "#;
 
-pub(super) const TRIGGERS: [&str; 4] = [
+pub(crate) const TRIGGERS: [&str; 4] = [
     "encounter = \"ICU\"\nevery = \"1h\"\nuntil = \"5h\"",
     "at = [\"90min\", \"3h\"]",
     "encounter = \"ICU\"\non = [\"lactate\"]\nmin_gap = \"30min\"",
@@ -30,7 +57,7 @@ pub(super) const TRIGGERS: [&str; 4] = [
 
 /// One row of a log.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Row {
+pub(crate) struct Row {
     subject: Option<i64>,
     time: Option<Micros>,
     kind: usize,
@@ -43,7 +70,7 @@ pub(super) struct Row {
 }
 
 /// Code, concept and unit of a kind of row.
-const KINDS: [(&str, Option<&str>, Option<&str>); 13] = [
+const KINDS: [(&str, Option<&str>, Option<&str>); 14] = [
     ("LOINC//8867-4", Some("heart_rate"), Some("/min")),
     ("LOINC//2524-7", Some("lactate"), Some("mmol/L")),
     ("LOINC//2524-7", None, Some("mmol/L")),
@@ -57,10 +84,20 @@ const KINDS: [(&str, Option<&str>, Option<&str>); 13] = [
     ("MEDS_BIRTH", None, None),
     ("GENDER//F", None, None),
     ("GENDER//M", None, None),
+    ("RHYTHM", Some("rhythm"), None),
 ];
 
+/// Texts of a rhythm, and their categories.
+const RHYTHMS: [(&str, usize); 4] = [("sinus", 0), (" AFIB ", 1), ("paced", 2), ("VT", 2)];
+
 impl Row {
-    pub(super) fn event(&self) -> EventRef<'_> {
+    /// Text and category of a rhythm.
+    fn rhythm(&self) -> Option<(&'static str, usize)> {
+        let is_rhythm = KINDS[self.kind].0 == "RHYTHM";
+        self.value.filter(|value| is_rhythm && value.is_finite()).map(|value| RHYTHMS[value as usize % 4])
+    }
+
+    pub(crate) fn event(&self) -> EventRef<'_> {
         let Some(subject) = self.subject else {
             return EventRef { recorded_at: self.recorded_at, ..tick(&self.source, self.time, self.retract, 2) };
         };
@@ -71,8 +108,8 @@ impl Row {
             subject: Some(SubjectId(subject)),
             time: self.time,
             code,
-            numeric_value: self.value,
-            text_value: None,
+            numeric_value: self.value.filter(|_| code != "RHYTHM"),
+            text_value: self.rhythm().map(|(text, _)| text),
             unit,
             concept,
             implausible: false,
@@ -86,12 +123,13 @@ impl Row {
 
     /// What makes it another fact under the same key.
     fn content(&self) -> impl PartialEq {
-        (self.time, KINDS[self.kind], self.value.map(f32::to_bits), self.encounter)
+        let number = self.value.filter(|_| KINDS[self.kind].0 != "RHYTHM").map(f32::to_bits);
+        (self.time, KINDS[self.kind], number, self.rhythm(), self.encounter)
     }
 }
 
 /// A random log of up to `rows` rows: late, doubled, corrected, withdrawn, with ticks.
-pub(super) fn log(rows: usize) -> impl Strategy<Value = Vec<Row>> {
+pub(crate) fn log(rows: usize) -> impl Strategy<Value = Vec<Row>> {
     let value = prop_oneof![
         6 => (0u8..40).prop_map(|n| Some(f32::from(n) / 3.0)),
         1 => Just(None),
@@ -318,12 +356,75 @@ impl<'a> Naive<'a> {
         }
     }
 
-    fn vector(&self, facts: &[&Row], start: Option<Micros>, at: Micros) -> Vec<f32> {
+    fn vector(&self, facts: &[&'a Row], start: Option<Micros>, at: Micros) -> Vec<f32> {
         self.spec.names().iter().map(|name| self.feature(name, facts, start, at) as f32).collect()
     }
 
+    /// The samples of a concept or group, by time: time, value, code.
+    fn samples(&self, of: &str, facts: &[&'a Row]) -> Vec<(Option<Micros>, f64, &'a str)> {
+        if of == "ratio" || of == "load" {
+            return self.derived(of, facts);
+        }
+        let sample = |row: &&'a Row| {
+            let (code, concept, _) = KINDS[row.kind];
+            let number = row.value.filter(|value| value.is_finite()).map(f64::from);
+            let value = match of {
+                "lab" => code.starts_with("LOINC//2524").then_some(1.0),
+                "any" => (code.starts_with("LOINC//") || code == "ICD10CM//I10").then_some(1.0),
+                "rhythm" => row.rhythm().map(|(_, category)| category as f64),
+                _ => number.filter(|_| concept == Some(of)),
+            };
+            value.map(|value| (row.time, value, code))
+        };
+        let mut samples: Vec<_> = facts.iter().filter_map(sample).collect();
+        samples.sort_by_key(|(time, ..)| *time);
+        samples
+    }
+
+    /// The samples of a derived concept, each computed from all facts.
+    fn derived(&self, of: &str, facts: &[&'a Row]) -> Vec<(Option<Micros>, f64, &'a str)> {
+        let inputs: &[&str] =
+            if of == "ratio" { &["heart_rate", "lactate"] } else { &["heart_rate", "lactate", "ratio"] };
+        let inputs: Vec<_> = inputs.iter().map(|input| self.samples(input, facts)).collect();
+        let mut times: Vec<Option<Micros>> = inputs.iter().flatten().map(|(time, ..)| *time).collect();
+        times.sort_unstable();
+        times.dedup();
+        let within = |input: usize, at: Option<Micros>, span: Option<Micros>| -> Vec<(Option<Micros>, f64)> {
+            let upto = inputs[input].iter().filter(|(time, ..)| *time <= at);
+            let recent = upto.filter(|(time, ..)| match (span, time, at) {
+                (None, ..) | (_, None, None) => true,
+                (Some(span), Some(time), Some(at)) => *time > at - span,
+                _ => false,
+            });
+            recent.map(|(time, value, _)| (*time, *value)).collect()
+        };
+        let last = |input, at, span| within(input, at, span).last().map_or(f64::NAN, |(_, value)| *value);
+        let person = |name, at: Micros| self.feature(name, facts, None, at);
+        let mut samples = Vec::new();
+        for at in times {
+            let value = if of == "ratio" {
+                let (heart_rate, lactate) = (last(0, at, Some(3 * HOUR)), last(1, at, Some(3 * HOUR)));
+                if lactate > 1.0 { heart_rate / lactate } else { f64::NAN }
+            } else {
+                let whole = within(1, at, Some(2 * HOUR)).iter().fold(0.0, |sum, (_, value)| sum + value);
+                let few = within(0, at, Some(90 * MINUTE)).len() as f64;
+                let first = within(0, at, None).iter().find_map(|(time, _)| *time);
+                let hours = at.zip(first).map_or(f64::NAN, |(at, first)| (at - first) as f64 / HOUR as f64);
+                let age = at.map_or(f64::NAN, |at| person("age", at));
+                let age = if age >= 0.0 { age } else { 0.0 };
+                let sex = person("sex", 0);
+                let sex = if sex.is_nan() { 0.5 } else { sex };
+                whole + few * 2.0 + last(2, at, None) + age + sex + hours
+            };
+            if (value as f32).is_finite() {
+                samples.push((at, f64::from(value as f32), ""));
+            }
+        }
+        samples
+    }
+
     /// One feature by its name alone.
-    fn feature(&self, name: &str, facts: &[&Row], start: Option<Micros>, at: Micros) -> f64 {
+    fn feature(&self, name: &str, facts: &[&'a Row], start: Option<Micros>, at: Micros) -> f64 {
         let latest = |code: &[&str]| facts.iter().rev().find(|row| code.contains(&KINDS[row.kind].0));
         match name {
             "age" => {
@@ -339,19 +440,16 @@ impl<'a> Naive<'a> {
                     None => f64::NAN,
                 };
             }
+            "worst" => {
+                let of = |name: &str| self.feature(name, facts, start, at) as f32 as f64;
+                let ratio = of("ratio.last.ever");
+                return of("lactate.max.4h").max(5.0) + if ratio.is_nan() { 0.0 } else { ratio };
+            }
             "hours_in_encounter" => return start.map_or(f64::NAN, |start| (at - start) as f64 / HOUR as f64),
             "hour_of_day" => return at.rem_euclid(DAY) as f64 / HOUR as f64,
             _ => {}
         }
         let [of, aggregate, window] = name.split('.').collect::<Vec<_>>()[..] else { unreachable!() };
-        let sample = |row: &&&Row| {
-            let (code, concept, _) = KINDS[row.kind];
-            match of {
-                "lab" => code.starts_with("LOINC//2524"),
-                "any" => code.starts_with("LOINC//") || code == "ICD10CM//I10",
-                _ => concept == Some(of) && row.value.is_some_and(f32::is_finite),
-            }
-        };
         let inside = |time: Option<Micros>| match (window, time) {
             ("ever", None) => true,
             (_, None) => false,
@@ -363,29 +461,59 @@ impl<'a> Naive<'a> {
             ("2h", Some(time)) => time > at - 2 * HOUR,
             _ => unreachable!(),
         };
-        let mut samples: Vec<&Row> = facts.iter().filter(sample).filter(|row| inside(row.time)).copied().collect();
-        samples.sort_by_key(|row| row.time);
-        let value = |row: &&Row| f64::from(row.value.unwrap_or(1.0));
-        let values: Vec<f64> = samples.iter().map(value).collect();
+        let (of, category) = of.split_once('=').map_or((of, None), |(of, category)| (of, Some(category)));
+        let mut samples = self.samples(of, facts);
+        samples.retain(|(time, ..)| inside(*time));
+        if let Some(category) = category {
+            let category = ["Sinus", "AFib", "other"].iter().position(|known| *known == category).unwrap() as f64;
+            let is_of = |sample: &(Option<Micros>, f64, &str)| sample.1 == category;
+            match aggregate {
+                "last" | "first" if samples.is_empty() => return f64::NAN,
+                "last" => return f64::from(u8::from(is_of(&samples[samples.len() - 1]))),
+                "first" => return f64::from(u8::from(is_of(&samples[0]))),
+                _ => samples.retain(is_of),
+            }
+        }
+        let values: Vec<f64> = samples.iter().map(|(_, value, _)| *value).collect();
         let n = values.len() as f64;
         let mean = || values.iter().fold(0.0, |sum, value| sum + value) / n;
         match aggregate {
             "count" => n,
             "ever" => f64::from(u8::from(!values.is_empty())),
+            "distinct" if of == "lab" || of == "any" => {
+                samples.iter().map(|(.., code)| code).collect::<std::collections::BTreeSet<_>>().len() as f64
+            }
+            "distinct" => {
+                let mut values = values;
+                values.sort_by(f64::total_cmp);
+                values.dedup();
+                values.len() as f64
+            }
             _ if values.is_empty() => f64::NAN,
             "last" => values[values.len() - 1],
             "first" => values[0],
             "min" => values.iter().copied().fold(f64::INFINITY, f64::min),
             "max" => values.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+            "sum" => values.iter().fold(0.0, |sum, value| sum + value),
+            "range" => {
+                values.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+                    - values.iter().copied().fold(f64::INFINITY, f64::min)
+            }
+            "change" if values.len() < 2 => f64::NAN,
+            "change" => values[values.len() - 1] - values[0],
+            "median" => {
+                let mut values = values;
+                values.sort_by(f64::total_cmp);
+                let n = values.len();
+                (values[(n - 1) / 2] + values[n / 2]) / 2.0
+            }
             "mean" => mean(),
             "std" if values.len() < 2 => f64::NAN,
             "std" => (values.iter().map(|value| (value - mean()).powi(2)).sum::<f64>() / (n - 1.0)).sqrt(),
-            "time_since_last" => {
-                samples[samples.len() - 1].time.map_or(f64::NAN, |time| (at - time) as f64 / HOUR as f64)
-            }
+            "time_since_last" => samples[samples.len() - 1].0.map_or(f64::NAN, |time| (at - time) as f64 / HOUR as f64),
             "slope" => {
                 let dated: Vec<(f64, f64)> =
-                    samples.iter().filter_map(|row| Some((row.time? as f64 / HOUR as f64, value(row)))).collect();
+                    samples.iter().filter_map(|(time, y, _)| Some(((*time)? as f64 / HOUR as f64, *y))).collect();
                 let n = dated.len() as f64;
                 let (mx, my) = (dated.iter().map(|p| p.0).sum::<f64>() / n, dated.iter().map(|p| p.1).sum::<f64>() / n);
                 let sxx: f64 = dated.iter().map(|p| (p.0 - mx).powi(2)).sum();
@@ -443,7 +571,7 @@ fn random_logs_do_everything() {
     let mut triggers: BTreeMap<(usize, bool), usize> = BTreeMap::new();
     let mut known = vec![0; spec(FEATURES).len()];
     let mut by_clock = 0;
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let log = log(70).new_tree(&mut runner).unwrap().current();
         let mut run = Run::new(FEATURES, &TRIGGERS);
         for row in &log {

@@ -369,3 +369,27 @@ fn invariant_07_nothing_of_a_patient_is_in_a_debug_text() {
     let text = format!("{:?} {:?}", run.fold, run.due);
     assert!(!text.contains("77") && !text.contains("sealed"), "{text}");
 }
+
+#[test]
+fn who_is_not_of_the_cohort_is_passed_over() {
+    let features = r#"
+        [[feature]]
+        concepts = ["heart_rate"]
+        windows = ["ever"]
+        aggregates = ["last"]
+        [[feature]]
+        demographics = ["age"]
+    "#;
+    let cohort = "on = [\"heart_rate\"]\ncohort = 'age >= 18 and \"heart_rate.last.ever\" > 100'";
+    let mut run = Run::new(features, &[cohort, "on = [\"heart_rate\"]"]);
+    let made = |run: &mut Run, key: u64, value| -> Vec<(usize, f32)> {
+        run.apply(heart_rate(value, key as i64 * HOUR, key));
+        let made = (0..run.due.rows.len()).map(|i| (run.due.rows[i].trigger, run.due.row(i)[0])).collect();
+        run.due.clear();
+        made
+    };
+    assert_eq!(made(&mut run, 1, 120.0), [(1, 120.0)], "of unknown age");
+    run.apply(birth(-20 * 366 * DAY, 2 * HOUR, 50));
+    assert_eq!(made(&mut run, 3, 90.0), [(1, 90.0)]);
+    assert_eq!(made(&mut run, 4, 120.0), [(0, 120.0), (1, 120.0)]);
+}

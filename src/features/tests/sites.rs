@@ -25,8 +25,8 @@ fn the_features_of_the_hospital_are_of_its_concepts() {
     );
     assert!((130..=200).contains(&spec.len()), "{}", spec.len());
     let of: BTreeSet<&str> = (0..spec.len()).filter_map(|i| spec.concept(i)).collect();
-    assert_eq!(of.len(), 23);
-    for name in ["heart_rate.max.8h", "lactate.time_since_last.encounter", "diabetes.ever.ever", "age"] {
+    assert_eq!(of.len(), 33, "ten of them derived");
+    for name in ["heart_rate.max.8h", "lactate.time_since_last.encounter", "diabetes.ever.ever", "age", "sofa.24h"] {
         assert!(spec.names().iter().any(|known| known == name), "{name}");
     }
 }

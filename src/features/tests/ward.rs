@@ -11,24 +11,24 @@ const DATA: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/physione
 const RANGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/peers/concepts.json");
 
 /// One event of the job.
-struct Item {
-    recorded_at: Micros,
-    stay: u32,
-    time: Option<Micros>,
+pub(super) struct Item {
+    pub(super) recorded_at: Micros,
+    pub(super) stay: u32,
+    pub(super) time: Option<Micros>,
     /// Below the number of concepts: that one; then the codes of [`Ward::codes`].
-    code: u16,
+    pub(super) code: u16,
     value: Option<f32>,
 }
 
-struct Ward {
-    concepts: Vec<String>,
+pub(super) struct Ward {
+    pub(super) concepts: Vec<String>,
     codes: Vec<String>,
     ranges: BTreeMap<String, (f32, f32)>,
-    stays: Vec<String>,
-    items: Vec<Item>,
+    pub(super) stays: Vec<String>,
+    pub(super) items: Vec<Item>,
 }
 
-const START: u16 = 37;
+pub(super) const START: u16 = 37;
 const BIRTH: u16 = 38;
 const FEMALE: u16 = 39;
 const MALE: u16 = 40;
@@ -36,7 +36,7 @@ const ICU_TYPE: u16 = 41;
 const HEIGHT: u16 = 42;
 
 /// The events that `p12_events.py --no-outcome` writes, in its order; `None` without the data.
-fn ward() -> Option<Ward> {
+pub(super) fn ward() -> Option<Ward> {
     let (Ok(file), Ok(ranges)) = (std::fs::File::open(DATA), std::fs::read_to_string(RANGES)) else {
         println!("the data are not here: nothing tested");
         return None;
@@ -102,7 +102,7 @@ impl Ward {
         Arc::new(FeatureSpec::parse("features.toml", &text, &concepts).unwrap())
     }
 
-    fn event<'a>(&'a self, i: usize, sources: &'a [String]) -> EventRef<'a> {
+    pub(super) fn event<'a>(&'a self, i: usize, sources: &'a [String]) -> EventRef<'a> {
         let item = &self.items[i];
         let concept = match self.concepts.get(usize::from(item.code)) {
             Some(name) => {

@@ -1,5 +1,6 @@
 //! Tests of the registry, of task files, and of the whole way from a library to a champion.
 
+mod features;
 mod registry;
 mod task;
 mod whole;
