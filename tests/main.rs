@@ -26,6 +26,7 @@ mod csv;
 mod daemon;
 mod features;
 mod identity;
+mod labels;
 mod mortality;
 mod redrive;
 mod synthea;

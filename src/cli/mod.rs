@@ -13,6 +13,7 @@ mod feed;
 mod flat;
 mod import;
 mod inspect;
+mod label;
 mod mapping;
 mod models;
 mod query;
@@ -66,6 +67,8 @@ enum Command {
     Features(features::FeaturesArgs),
     /// SQL over the library: events, predictions, alerts and features
     Query(query::QueryArgs),
+    /// Write the labels of an ACES task, over the case library or over MEDS data
+    Label(label::LabelArgs),
     /// Fit a model, evaluate it on subjects it never saw, register it, and promote it if it passes the gate
     Train(train::TrainArgs),
     /// Score the library's labelled subjects at their prediction times
@@ -96,6 +99,9 @@ enum CliError {
     /// The site has problems: exit code 2.
     #[error("the site has {} problem(s)", .0.len())]
     Site(Vec<Problem>),
+    /// A task file has problems: exit code 2.
+    #[error("the task has {} problem(s)", .0.len())]
+    Task(Vec<Problem>),
     /// A mapping of CSV has problems, or does not fit its file: exit code 2.
     #[error("the mapping has {} problem(s)", .0.len())]
     Mapping(Vec<Problem>),
@@ -127,8 +133,8 @@ enum CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            CliError::Site(_) | CliError::Mapping(_) | CliError::Usage(_) => 2,
             CliError::Unread => 0,
+            CliError::Site(_) | CliError::Task(_) | CliError::Mapping(_) | CliError::Usage(_) => 2,
             _ => 1,
         }
     }
@@ -166,7 +172,7 @@ pub fn main() -> ExitCode {
     match cli.command.run() {
         Ok(()) | Err(CliError::Unread) => ExitCode::SUCCESS,
         Err(error) => {
-            if let CliError::Site(problems) | CliError::Mapping(problems) = &error {
+            if let CliError::Site(problems) | CliError::Task(problems) | CliError::Mapping(problems) = &error {
                 for problem in problems {
                     eprintln!("{problem}");
                 }
@@ -199,6 +205,7 @@ impl Command {
             Command::Export(args) => export::run(args),
             Command::Features(args) => features::run(args),
             Command::Query(args) => query::run(args),
+            Command::Label(args) => label::run(args),
             Command::Train(args) => train::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),

@@ -6,6 +6,7 @@
 
 mod batch;
 mod codec;
+mod codes;
 mod links;
 mod schema;
 mod split;
@@ -14,6 +15,7 @@ mod terms;
 
 pub use batch::{EventRef, EventsBuilder, EventsView};
 pub use codec::{SCHEMA_VERSION, decode, encode};
+pub use codes::{Codes, ColumnTest, Fact};
 pub use links::{Linked, Links, Said, Seen, Told};
 pub use schema::{column, schema};
 pub use split::{Split, split_of};

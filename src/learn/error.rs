@@ -103,9 +103,9 @@ pub enum LearnError {
         /// What the system says.
         error: io::Error,
     },
-    /// An ACES task that gives no labels.
-    #[error("the ACES task needs one window with label and one with index_timestamp")]
-    NoLabel,
+    /// An ACES task whose samples have no time of prediction.
+    #[error("the ACES task needs a window with index_timestamp: it gives the labels their prediction_time")]
+    NoIndex,
     /// A file of labels or predictions could not be written.
     #[error("the parquet file cannot be written: {0}")]
     Parquet(#[from] parquet::errors::ParquetError),

@@ -2,30 +2,47 @@
 //!
 //! What a label is made of: redeliveries are dropped, corrections replace, retractions
 //! remove, links move, exactly as in the fold, but nothing is ever too old.
+//!
+//! Kept is every word on every fact, 32 bytes each; which of them is the last is found only
+//! when a subject's facts are asked for.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use super::aces;
-use crate::events::{EventKey, EventRef, Links, Micros, Op, Seen, SubjectId};
+use foldhash::fast::FixedState;
 
-/// What is left of a fact when only its label counts.
+use crate::events::{Codes, ColumnTest, EventKey, EventRef, Fact, Links, Micros, Op, Seen, SubjectId};
+
+/// In place of a code: the fact does not hold any more.
+const WITHDRAWN: u32 = u32::MAX;
+/// In place of a time: none.
+const STATIC: Micros = Micros::MIN;
+
+/// What was said of a fact, as far as labels go.
 #[derive(Copy, Clone, Debug)]
-struct Fact {
-    time: Option<Micros>,
+struct Word {
+    key: EventKey,
+    time: Micros,
     code: u32,
-    value: Option<f32>,
+    value: f32,
 }
 
 /// Everything that is known of the subjects, as far as labels go.
 #[derive(Default, Debug)]
 pub(super) struct Facts {
-    codes: Vec<String>,
-    numbers: HashMap<String, u32>,
+    /// What a task asks of other columns.
+    tests: Vec<ColumnTest>,
+    codes: Codes,
     links: Links,
-    subjects: HashMap<SubjectId, HashMap<EventKey, Fact>>,
+    /// In the order in which it was said.
+    subjects: HashMap<SubjectId, Vec<Word>, FixedState>,
 }
 
 impl Facts {
+    /// No facts yet; their codes will be told apart by `tests` too.
+    pub(super) fn new(tests: &[ColumnTest]) -> Self {
+        Facts { tests: tests.to_vec(), ..Facts::default() }
+    }
+
     /// Adds, replaces or removes what an event says.
     pub(super) fn apply(&mut self, event: &EventRef<'_>) {
         let Some(subject) = event.subject else { return };
@@ -34,31 +51,20 @@ impl Facts {
             Seen::Outdated | Seen::Elsewhere(..) | Seen::Joined => return,
             Seen::LeftAll => return drop(self.subjects.remove(&subject)),
             Seen::Left(keys) => {
-                let facts = self.subjects.entry(subject).or_default();
-                return facts.retain(|key, _| !keys.contains(key));
+                return self.subjects.entry(subject).or_default().extend(keys.into_iter().map(withdrawn));
             }
         }
-        let facts = self.subjects.entry(subject).or_default();
-        match event.op {
-            Op::Retract => {
-                facts.remove(&event.event_key);
-            }
-            Op::Assert => {
-                let code = match self.numbers.get(event.code) {
-                    Some(code) => *code,
-                    None => {
-                        // A partition with four billion different codes does not exist.
-                        let code = self.codes.len() as u32;
-                        self.codes.push(event.code.to_owned());
-                        self.numbers.insert(event.code.to_owned(), code);
-                        code
-                    }
-                };
+        let word = match event.op {
+            Op::Retract => withdrawn(event.event_key),
+            Op::Assert => Word {
+                key: event.event_key,
+                time: event.time.unwrap_or(STATIC),
+                code: self.codes.number(event.code, ColumnTest::passed(&self.tests, event)),
                 // A number that cannot be is no reason for a label.
-                let value = event.numeric_value.filter(|_| !event.implausible);
-                facts.insert(event.event_key, Fact { time: event.time, code, value });
-            }
-        }
+                value: event.numeric_value.filter(|_| !event.implausible).unwrap_or(f32::NAN),
+            },
+        };
+        self.subjects.entry(subject).or_default().push(word);
     }
 
     /// Whether a subject has facts; one that was merged into another has none.
@@ -73,16 +79,32 @@ impl Facts {
         subjects
     }
 
-    /// The facts of one subject, in no order.
-    pub(super) fn of(&self, subject: SubjectId) -> Vec<aces::Event<'_>> {
-        let facts = self.subjects.get(&subject).into_iter().flat_map(HashMap::values);
-        let event = |fact: &Fact| aces::Event {
-            time: fact.time,
-            code: &self.codes[fact.code as usize],
-            numeric_value: fact.value,
-        };
-        facts.map(event).collect()
+    /// The codes of the facts.
+    pub(super) fn codes(&self) -> &Codes {
+        &self.codes
     }
+
+    /// A number for a code of the caller's own facts.
+    pub(super) fn number(&mut self, code: &str) -> u32 {
+        self.codes.number(code, 0)
+    }
+
+    /// Takes one subject's facts out, in the order in which they were last told.
+    pub(super) fn take(&mut self, subject: SubjectId) -> Vec<Fact> {
+        let words = self.subjects.remove(&subject).unwrap_or_default();
+        let mut seen: HashSet<EventKey, FixedState> =
+            HashSet::with_capacity_and_hasher(words.len(), FixedState::default());
+        let last = words.iter().rev().filter(|word| seen.insert(word.key) && word.code != WITHDRAWN);
+        let fact =
+            |word: &Word| Fact { time: (word.time != STATIC).then_some(word.time), code: word.code, value: word.value };
+        let mut facts: Vec<Fact> = last.map(fact).collect();
+        facts.reverse();
+        facts
+    }
+}
+
+fn withdrawn(key: EventKey) -> Word {
+    Word { key, time: STATIC, code: WITHDRAWN, value: f32::NAN }
 }
 
 #[cfg(test)]
@@ -112,7 +134,9 @@ mod tests {
     fn labels_are_made_of_the_facts_of_the_surviving_subject() {
         let mut facts = Facts::default();
         let codes = |facts: &Facts, subject| {
-            let mut codes: Vec<String> = facts.of(SubjectId(subject)).iter().map(|fact| fact.code.to_owned()).collect();
+            let mut facts = Facts { codes: facts.codes.clone(), subjects: facts.subjects.clone(), ..Facts::default() };
+            let taken = facts.take(SubjectId(subject));
+            let mut codes: Vec<_> = taken.iter().map(|fact| facts.codes().code(fact.code).to_owned()).collect();
             codes.sort();
             codes
         };
@@ -127,5 +151,27 @@ mod tests {
         assert!(!facts.has(SubjectId(2)) && facts.subjects() == [SubjectId(1)]);
         facts.apply(&row(1, LEAVE, "2 2 2", "s", 0));
         assert_eq!(codes(&facts, 1), ["A"]);
+    }
+
+    #[test]
+    fn the_last_word_on_a_fact_holds() {
+        let test = ColumnTest { column: "unit".to_owned(), value: "mg".to_owned() };
+        let mut facts = Facts::new(&[test]);
+        facts.apply(&row(1, "A", "", "s", 1));
+        facts.apply(&EventRef { time: None, implausible: true, numeric_value: Some(2.0), ..row(1, "B", "", "s", 2) });
+        facts.apply(&EventRef { unit: Some("mg"), numeric_value: Some(3.0), time: Some(7), ..row(1, "A", "", "s", 3) });
+        facts.apply(&EventRef { time: Some(9), ..row(1, "A", "", "s", 1) });
+        facts.apply(&row(1, "C", "", "s", 4));
+        facts.apply(&EventRef { op: Op::Retract, ..row(1, "C", "", "s", 4) });
+        let taken = facts.take(SubjectId(1));
+        let told: Vec<_> = taken
+            .iter()
+            .map(|fact| {
+                (fact.time, facts.codes().code(fact.code), facts.codes().passed(fact.code), fact.value.to_string())
+            })
+            .collect();
+        let nan = || "NaN".to_owned();
+        assert_eq!(told, [(None, "B", 0, nan()), (Some(7), "A", 1, "3".to_owned()), (Some(9), "A", 0, nan())]);
+        assert!(!facts.has(SubjectId(1)));
     }
 }

@@ -15,7 +15,7 @@ use super::LearnError;
 use super::aces::{self, Evaluator};
 use super::facts::Facts;
 use super::task::Task;
-use crate::events::{EventsView, Micros, PREDICTION, Split, SubjectId, split_of};
+use crate::events::{EventsView, Fact, HOUR, Micros, PREDICTION, Split, SubjectId, split_of};
 use crate::features::{Due, FeatureSpec, Fold, Trigger};
 use crate::library::Library;
 use crate::models::{Matrix, ModelError};
@@ -70,6 +70,9 @@ pub struct LeftOut {
     pub unlabelled: u64,
     /// It gives two that differ.
     pub contradictory: u64,
+    /// It looks beyond what is known yet: its last window has not closed. Also where it is true
+    /// already, for else the last days would hold more true labels than there are.
+    pub unsettled: u64,
     /// The fold skipped the time: too many fell due at once.
     pub skipped: u64,
 }
@@ -85,6 +88,19 @@ pub(super) struct Dataset {
     pub(super) held_out: Rows,
     /// What is not among them.
     pub(super) left_out: LeftOut,
+    /// Of each predicate of the ACES task, whether it occurs in the records that were labelled.
+    occurred: Vec<bool>,
+    /// Of each labelled row, hours from the prediction until its label settled.
+    lags: Vec<f32>,
+}
+
+/// How long labels take to settle, in hours.
+#[derive(Copy, Clone, PartialEq, Debug, Serialize)]
+pub struct LabelLag {
+    /// Half of them take no longer.
+    pub p50: f32,
+    /// Of a hundred, 99 take no longer.
+    pub p99: f32,
 }
 
 impl Dataset {
@@ -96,12 +112,28 @@ impl Dataset {
         }
     }
 
-    fn append(&mut self, other: Dataset) {
+    /// Predicates of the ACES task that occur nowhere in the records that were labelled.
+    pub(super) fn absent(&self, config: &aces::Config) -> Vec<String> {
+        config.absent(&self.occurred)
+    }
+
+    /// How long the labels took to settle; `None` without any.
+    pub(super) fn lag(&self) -> Option<LabelLag> {
+        let mut lags = self.lags.clone();
+        lags.sort_unstable_by(f32::total_cmp);
+        let of = |share: f64| lags.get(((lags.len() as f64 * share).ceil() as usize).saturating_sub(1)).copied();
+        Some(LabelLag { p50: of(0.5)?, p99: of(0.99)? })
+    }
+
+    fn append(&mut self, mut other: Dataset) {
+        self.lags.append(&mut other.lags);
+        aces::merge(&mut self.occurred, &other.occurred);
         self.train.append(other.train);
         self.tuning.append(other.tuning);
         self.held_out.append(other.held_out);
         self.left_out.unlabelled += other.left_out.unlabelled;
         self.left_out.contradictory += other.left_out.contradictory;
+        self.left_out.unsettled += other.left_out.unsettled;
         self.left_out.skipped += other.left_out.skipped;
     }
 
@@ -165,15 +197,18 @@ async fn replay(
 ) -> Result<Option<Dataset>, LearnError> {
     let width = spec.len();
     let mut fold = Fold::new(spec, vec![trigger]);
-    let mut facts = Facts::default();
+    let mut facts = Facts::new(config.tests());
     let mut due = Due::default();
     let mut made: Vec<(SubjectId, Micros)> = Vec::new();
     let mut values: Vec<f32> = Vec::new();
+    // How far what happened is known: labels beyond are not settled.
+    let mut known = Micros::MIN;
     let mut history = library.history(partition).await?;
     while let Some(batch) = history.next().await? {
         let view = EventsView::new(&batch)?;
         for i in 0..view.len() {
             let event = view.row(i);
+            known = known.max(event.recorded_at);
             // Ticks belong to all: they move the clock.
             if let (Some(subject), Some(only)) = (event.subject, only)
                 && split_of(subject) != only
@@ -192,47 +227,56 @@ async fn replay(
     }
     let skipped = fold.skipped();
     drop(fold);
-    let mut dataset = label(&facts, config, &made, &values, width);
+    let mut dataset = label(facts, config, &made, &values, width, known);
     dataset.left_out.skipped = skipped;
     Ok(Some(dataset))
 }
 
 /// Joins predictions and labels by subject and time.
-fn label(facts: &Facts, config: &aces::Config, made: &[(SubjectId, Micros)], values: &[f32], width: usize) -> Dataset {
+fn label(
+    mut facts: Facts,
+    config: &aces::Config,
+    made: &[(SubjectId, Micros)],
+    values: &[f32],
+    width: usize,
+    known: Micros,
+) -> Dataset {
     let mut times: BTreeMap<SubjectId, Vec<Micros>> = BTreeMap::new();
     for (subject, time) in made {
         times.entry(*subject).or_default().push(*time);
     }
     let mut evaluator = Evaluator::new(config);
-    let mut labels: HashMap<(SubjectId, Micros), Option<bool>> = HashMap::new();
+    let mut labels: HashMap<(SubjectId, Micros), (Option<bool>, Micros)> = HashMap::new();
     for (subject, times) in times {
         if !facts.has(subject) {
             // It was merged into another, which has its facts now: what became of it is not told here.
             continue;
         }
-        let mut events = facts.of(subject);
+        let mut events = facts.take(subject);
         // The predictions themselves, so that an ACES task can start there.
-        events.extend(times.iter().map(|time| aces::Event {
-            time: Some(*time),
-            code: PREDICTION,
-            numeric_value: None,
-        }));
-        for label in evaluator.labels(&events) {
+        let code = facts.number(PREDICTION);
+        events.extend(times.iter().map(|time| Fact { time: Some(*time), code, value: f32::NAN }));
+        for label in evaluator.labels(facts.codes(), &events) {
             labels
                 .entry((subject, label.prediction_time))
-                .and_modify(|value| *value = value.filter(|value| *value == label.value))
-                .or_insert(Some(label.value));
+                .and_modify(|(value, closes)| {
+                    *value = value.filter(|value| Some(*value) == label.value);
+                    *closes = label.closes.max(*closes);
+                })
+                .or_insert((label.value, label.closes));
         }
     }
-    let mut dataset = Dataset::default();
+    let mut dataset = Dataset { occurred: evaluator.occurred().to_vec(), ..Dataset::default() };
     for (i, (subject, time)) in made.iter().enumerate() {
         match labels.get(&(*subject, *time)) {
-            Some(Some(outcome)) => {
+            Some((_, closes)) if *closes > known => dataset.left_out.unsettled += 1,
+            Some((Some(outcome), closes)) => {
+                dataset.lags.push(closes.saturating_sub(*time) as f32 / HOUR as f32);
                 let part = dataset.part(split_of(*subject));
                 part.rows.push(Row { subject: *subject, time: *time, outcome: *outcome });
                 part.values.extend_from_slice(&values[i * width..(i + 1) * width]);
             }
-            Some(None) => dataset.left_out.contradictory += 1,
+            Some((None, _)) => dataset.left_out.contradictory += 1,
             None => dataset.left_out.unlabelled += 1,
         }
     }
@@ -242,7 +286,7 @@ fn label(facts: &Facts, config: &aces::Config, made: &[(SubjectId, Micros)], val
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::{EventKey, EventRef, HOUR, Op};
+    use crate::events::{EventKey, EventRef, Op};
     use crate::settings::TextFile;
 
     fn event(time: Micros, code: &'static str, key: u8, op: Op) -> EventRef<'static> {
@@ -268,10 +312,22 @@ mod tests {
     }
 
     /// Outcomes of the predictions of subject 1 at `hours`, and what was left out.
-    fn outcomes(facts: &Facts, config: &aces::Config, hours: &[i64]) -> (Vec<(i64, bool, f32)>, LeftOut) {
+    fn outcomes(facts: &[EventRef<'_>], config: &aces::Config, hours: &[i64]) -> (Vec<(i64, bool, f32)>, LeftOut) {
+        outcomes_by(facts, config, hours, Micros::MAX)
+    }
+
+    /// The same where everything up to a time is known.
+    fn outcomes_by(
+        facts: &[EventRef<'_>],
+        config: &aces::Config,
+        hours: &[i64],
+        known: Micros,
+    ) -> (Vec<(i64, bool, f32)>, LeftOut) {
         let made: Vec<_> = hours.iter().map(|hour| (SubjectId(1), hour * HOUR)).collect();
         let values: Vec<f32> = hours.iter().map(|hour| *hour as f32).collect();
-        let mut dataset = label(facts, config, &made, &values, 1);
+        let mut facts_now = Facts::default();
+        facts.iter().for_each(|fact| facts_now.apply(fact));
+        let mut dataset = label(facts_now, config, &made, &values, 1, known);
         let left_out = dataset.left_out;
         let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
         let rows = part.rows.iter().zip(part.values);
@@ -290,15 +346,34 @@ windows:
   target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death, index_timestamp: start}
 "#,
         );
-        let mut facts = Facts::default();
-        facts.apply(&event(20, "MEDS_DEATH", 1, Op::Assert));
+        let mut facts = vec![event(20, "MEDS_DEATH", 1, Op::Assert)];
         assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, true, 0.0), (30, false, 30.0)]);
         // A correction moves it, a redelivery changes nothing, a retraction takes it away.
-        facts.apply(&event(40, "MEDS_DEATH", 1, Op::Assert));
-        facts.apply(&event(40, "MEDS_DEATH", 1, Op::Assert));
+        facts.extend([event(40, "MEDS_DEATH", 1, Op::Assert); 2]);
         assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, false, 0.0), (30, true, 30.0)]);
-        facts.apply(&event(41, "MEDS_DEATH", 1, Op::Retract));
+        facts.push(event(41, "MEDS_DEATH", 1, Op::Retract));
         assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, false, 0.0), (30, false, 30.0)]);
+    }
+
+    #[test]
+    fn a_label_settles_when_its_window_has_closed() {
+        let config = config(
+            r#"
+predicates:
+  death: {code: MEDS_DEATH}
+  prediction: {code: AUSCULT//PREDICTION}
+trigger: prediction
+windows:
+  target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death, index_timestamp: start}
+"#,
+        );
+        let facts = [event(30, "MEDS_DEATH", 1, Op::Assert)];
+        let by = |hour: i64| outcomes_by(&facts, &config, &[0, 10, 20], hour * HOUR);
+        let unsettled = |unsettled| LeftOut { unsettled, ..LeftOut::default() };
+        assert_eq!(by(23), (vec![], unsettled(3)));
+        assert_eq!(by(24), (vec![(0, false, 0.0)], unsettled(2)));
+        assert_eq!(by(33), (vec![(0, false, 0.0)], unsettled(2)), "known to be true, and left out all the same");
+        assert_eq!(by(44), (vec![(0, false, 0.0), (10, true, 10.0), (20, true, 20.0)], unsettled(0)));
     }
 
     /// Two admissions share one discharge as their index; one of them alone counts a death.
@@ -315,12 +390,10 @@ windows:
   stay: {start: trigger, end: start -> discharge, start_inclusive: true, end_inclusive: true, label: death, index_timestamp: end}
 "#,
         );
-        let mut facts = Facts::default();
-        for (key, (time, code)) in (1..).zip([(0, "A"), (1, "MEDS_DEATH"), (2, "A"), (3, "D"), (5, "A"), (6, "D")]) {
-            facts.apply(&event(time, code, key, Op::Assert));
-        }
+        let told = [(0, "A"), (1, "MEDS_DEATH"), (2, "A"), (3, "D"), (5, "A"), (6, "D")];
+        let facts: Vec<_> = (1..).zip(told).map(|(key, (time, code))| event(time, code, key, Op::Assert)).collect();
         let (rows, left_out) = outcomes(&facts, &config, &[3, 4, 6]);
         assert_eq!(rows, [(6, false, 6.0)]);
-        assert_eq!(left_out, LeftOut { unlabelled: 1, contradictory: 1, skipped: 0 });
+        assert_eq!(left_out, LeftOut { unlabelled: 1, contradictory: 1, unsettled: 0, skipped: 0 });
     }
 }

@@ -22,14 +22,14 @@ mod task;
 mod tests;
 mod train;
 
-pub use aces::{Config as AcesConfig, Evaluator as AcesEvaluator, Event as AcesEvent, Label, Realization, labels};
+pub use aces::{Config as AcesConfig, Evaluator as AcesEvaluator, Label, Realization};
 pub use error::LearnError;
 pub use evaluate::{Evaluation, Part, evaluate};
 pub use features::{FeaturesReport, features};
 pub use gate::{GateSettings, Verdict, judge};
-pub use label::{LabelReport, label};
+pub use label::{LabelReport, label, label_meds};
 pub use ledger::{Entry, Event};
-pub use matrix::LeftOut;
+pub use matrix::{LabelLag, LeftOut};
 pub use metrics::{Intervals, Metrics, Scored, evaluate as figures};
 pub use registry::{Announcement, Listing, ModelRef, Registry};
 pub use task::{Task, TrainSettings};

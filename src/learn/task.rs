@@ -262,6 +262,7 @@ impl Reader<'_> {
             return None;
         };
         let config = self.keep(aces::Config::parse(file))?;
+        self.problems.extend(config.problems_in_library(&file.name));
         for (key, there) in [("label", config.has_label()), ("index_timestamp", config.has_index())] {
             if !there {
                 let what = "has no window with it";

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::LearnError;
 use super::evaluate::score;
 use super::gate::judge;
-use super::matrix::{Dataset, LeftOut, Row, dataset};
+use super::matrix::{Dataset, LabelLag, LeftOut, Row, dataset};
 use super::metrics::{Metrics, Scored, evaluate};
 use super::registry::Registry;
 use super::task::Task;
@@ -36,6 +36,8 @@ pub struct TrainReport {
     pub baseline: Baseline,
     /// Predictions of the library that could not be used.
     pub left_out: LeftOut,
+    /// Hours from a prediction until its label is settled: until its last window has closed.
+    pub label_lag_h: Option<LabelLag>,
     /// Wall time of the whole.
     pub seconds: f64,
 }
@@ -90,7 +92,7 @@ pub async fn train(
     };
     let data = dataset(library, &spec, task, None, progress).await?;
     check_cohort(task, &data)?;
-    let left_out = data.left_out;
+    let (left_out, label_lag_h) = (data.left_out, data.lag());
     let width = spec.len();
     let (train, train_rows) = data.train.into_matrix(width)?;
     let (tuning, tuning_rows) = data.tuning.into_matrix(width)?;
@@ -152,21 +154,33 @@ pub async fn train(
         metrics,
         baseline,
         left_out,
+        label_lag_h,
         seconds: begin.elapsed().as_secs_f64(),
     })
 }
 
 /// Refuses what nothing can be learned from or judged by, and says what is missing.
 fn check_cohort(task: &Task, data: &Dataset) -> Result<(), LearnError> {
-    let refuse = |reason: String| Err(LearnError::Cohort { task: task.name.clone(), reason });
+    let refuse = |mut reason: String| {
+        let absent = data.absent(&task.aces);
+        if !absent.is_empty() {
+            reason.push_str(&format!(
+                "; predicates of {} that occur in no record with a prediction: {}",
+                task.aces_file,
+                absent.join(", ")
+            ));
+        }
+        Err(LearnError::Cohort { task: task.name.clone(), reason })
+    };
     let parts = [("training", &data.train), ("tuning", &data.tuning), ("held-out", &data.held_out)];
     let rows: usize = parts.iter().map(|(_, part)| part.rows.len()).sum();
     let positives: usize = parts.iter().map(|(_, part)| part.positives()).sum();
     if rows == 0 {
         return refuse(format!(
-            "no prediction of the library has a label ({} without one, {} with two that differ); check that the \
-             ACES task's index_timestamp falls on the trigger's times, and that there is history",
-            data.left_out.unlabelled, data.left_out.contradictory
+            "no prediction of the library has a label ({} without one, {} with two that differ, {} whose window \
+             has not closed); check that the ACES task's index_timestamp falls on the trigger's times, and that \
+             there is history",
+            data.left_out.unlabelled, data.left_out.contradictory, data.left_out.unsettled
         ));
     }
     let mut subjects: Vec<_> = parts.iter().flat_map(|(_, part)| part.rows.iter().map(|row| row.subject)).collect();

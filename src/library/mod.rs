@@ -31,7 +31,7 @@ pub use convert::with_position;
 pub use error::LibraryError;
 pub use history::History;
 pub use known::{addresses, fingerprint, positions};
-pub use meds::{Exported, MedsReader, export_meds, read_meds};
+pub use meds::{Exported, MedsPart, MedsReader, MedsSubjects, export_meds, read_meds};
 pub use query::Query;
 pub use records::{alerts_batch, predictions_batch};
 pub use snapshot::{Added, Commit, Size, Snapshot};

@@ -13,9 +13,14 @@ pub fn cpu(pid: u32) -> f64 {
 
 /// Most memory that a process has had so far, in MiB.
 pub fn peak_mib(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process that runs");
-    let line = status.lines().find(|l| l.starts_with("VmHWM")).expect("its peak");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("kibibytes") / 1024
+    peak_if_running(pid).expect("a process that runs")
+}
+
+/// The same; `None` once the process has ended.
+pub fn peak_if_running(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? / 1024)
 }
 
 /// To two digits.

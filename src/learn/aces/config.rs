@@ -1,6 +1,6 @@
 //! A checked ACES task: predicates in the order they are evaluated, windows parents first.
 
-use crate::events::Micros;
+use crate::events::{ColumnTest, Micros};
 use crate::settings::{Problem, TextFile};
 
 /// An ACES task file, read and checked.
@@ -18,6 +18,8 @@ pub struct Config {
     pub(super) label: Option<(usize, usize)>,
     /// Window and side whose time is the prediction time.
     pub(super) index: Option<(usize, Side)>,
+    /// What `other_cols` of the predicates ask for; a predicate names them by their place here.
+    pub(super) tests: Vec<ColumnTest>,
 }
 
 impl Config {
@@ -38,11 +40,45 @@ impl Config {
     pub fn has_index(&self) -> bool {
         self.index.is_some()
     }
+
+    /// What the task asks of columns other than time, code and value (`other_cols`).
+    pub fn tests(&self) -> &[ColumnTest] {
+        &self.tests
+    }
+
+    /// What keeps the task from being evaluated over the case library: columns that its events
+    /// do not have. `file`: name of the task's file.
+    pub fn problems_in_library(&self, file: &str) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        for predicate in &self.predicates {
+            let Kind::Plain { passed, .. } = predicate.kind else { continue };
+            for (bit, test) in (0..).zip(&self.tests) {
+                if passed >> bit & 1 == 1 && !ColumnTest::COLUMNS.contains(&test.column.as_str()) {
+                    problems.push(Problem::new(
+                        file,
+                        format!("predicates.{}.other_cols.{}", predicate.name, test.column),
+                        "is neither a key of a predicate nor a column of the library's events",
+                        format!("use one of {}", ColumnTest::COLUMNS.join(", ")),
+                    ));
+                }
+            }
+        }
+        problems
+    }
+
+    /// Names of the predicates that have not [`occurred`](super::Evaluator::occurred).
+    pub(in crate::learn) fn absent(&self, occurred: &[bool]) -> Vec<String> {
+        let has = |p: usize| occurred.get(p).copied().unwrap_or(false);
+        let predicates = self.predicates.iter().enumerate();
+        predicates.filter(|(p, _)| !has(*p)).map(|(_, predicate)| predicate.name.clone()).collect()
+    }
 }
 
 /// A named condition that is counted per row.
 #[derive(Clone, Debug)]
 pub(super) struct Predicate {
+    /// Its name in the file.
+    pub(super) name: String,
     pub(super) kind: Kind,
     /// Holds of the subject, on rows without time.
     pub(super) is_static: bool,
@@ -51,8 +87,9 @@ pub(super) struct Predicate {
 /// What a predicate looks at.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
-    /// Events by code and value; the count is the number of events.
-    Plain { code: Code, low: Option<Bound>, high: Option<Bound> },
+    /// Events by code and value, and by the tests that they must pass (a bit each); the count is
+    /// the number of events.
+    Plain { code: Code, low: Option<Bound>, high: Option<Bound>, passed: u64 },
     /// 1 where all the others count above zero.
     And(Vec<usize>),
     /// 1 where one of the others counts above zero.
@@ -62,6 +99,8 @@ pub(super) enum Kind {
 /// Which codes a plain predicate means.
 #[derive(Clone, Debug)]
 pub(super) enum Code {
+    /// Whatever it is: the value or another column decides. Upstream has no such predicate.
+    All,
     /// This one.
     Exact(String),
     /// One of these.
@@ -73,6 +112,7 @@ pub(super) enum Code {
 impl Code {
     pub(super) fn matches(&self, code: &str) -> bool {
         match self {
+            Code::All => true,
             Code::Exact(one) => one == code,
             Code::Any(many) => many.iter().any(|one| one == code),
             Code::Regex(regex) => regex.is_match(code),

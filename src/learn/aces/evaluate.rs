@@ -1,27 +1,13 @@
 //! The realizations of an ACES task in one subject's record.
 //!
-//! Rows are the subject's distinct times with the counts of every predicate. All windows
-//! of a sample are points on the time axis that follow from the trigger step by step; a
-//! sample is realized if every point exists and every `has` holds.
+//! Rows are the subject's distinct times. Of a predicate only the rows are kept on which it
+//! counts, so that memory grows with what the task asks for. All windows of a sample are
+//! points on the time axis that follow from the trigger step by step; a sample is realized if
+//! every point exists and every `has` holds.
 
-use std::collections::HashMap;
-
-use super::config::{Anchor, Bound, Config, Kind, Mark, Side, Step, Window};
-use crate::events::Micros;
-
-/// Most codes whose predicates are remembered at once.
-const MEMORY: usize = 200_000;
-
-/// What ACES sees of an event.
-#[derive(Copy, Clone, PartialEq, Debug)]
-pub struct Event<'a> {
-    /// When it happened; `None` is static.
-    pub time: Option<Micros>,
-    /// Its code.
-    pub code: &'a str,
-    /// Its value; NaN is no value.
-    pub numeric_value: Option<f32>,
-}
+use super::config::{Anchor, Bound, Config, Kind, Mark, Predicate, Side, Step, Window};
+use super::record::Record;
+use crate::events::{Codes, Fact, Micros};
 
 /// A trigger around which every window exists and holds what it must.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -32,6 +18,8 @@ pub struct Realization {
     pub index_time: Option<Micros>,
     /// Count of the label predicate in its window; `None` if no window is labelled.
     pub label: Option<i64>,
+    /// When the last of its windows ends.
+    pub closes: Micros,
 }
 
 /// A label in the sense of the MEDS label schema.
@@ -39,241 +27,202 @@ pub struct Realization {
 pub struct Label {
     /// Inclusive end of what a prediction may use.
     pub prediction_time: Micros,
-    /// Whether the label predicate occurs in its window.
-    pub value: bool,
+    /// Whether the label predicate occurs in its window; `None` if the task labels no window.
+    pub value: Option<bool>,
     /// Time of the trigger that the label belongs to.
     pub trigger_time: Micros,
+    /// When the last window ends: until everything up to then is known, the label is not settled.
+    pub closes: Micros,
 }
 
-/// The labels of one subject, its events in any order, by trigger time.
-///
-/// Empty if the task has no label or no index timestamp. Over many subjects an
-/// [`Evaluator`] is faster: it remembers which codes mean which predicates.
-pub fn labels(config: &Config, events: &[Event<'_>]) -> Vec<Label> {
-    Evaluator::new(config).labels(events)
-}
-
-/// Evaluates one task over many subjects.
+/// Evaluates one task over many subjects, whose facts have their codes' numbers from one [`Codes`].
 #[derive(Debug)]
 pub struct Evaluator<'c> {
     config: &'c Config,
-    /// Plain predicates whose code a code has.
-    codes: HashMap<String, Vec<usize>>,
+    /// Plain predicates that the events of a number may count for, one number after the other.
+    members: Vec<usize>,
+    /// Where those of each number end.
+    ends: Vec<usize>,
+    record: Record,
+    /// Start and end of each window of a sample.
+    spans: Vec<(Micros, Micros)>,
+    occurred: Vec<bool>,
 }
 
 impl<'c> Evaluator<'c> {
     /// An evaluator that has seen no code yet.
     pub fn new(config: &'c Config) -> Self {
-        Evaluator { config, codes: HashMap::new() }
+        Evaluator {
+            config,
+            members: Vec::new(),
+            ends: Vec::new(),
+            record: Record::new(config.predicates.len()),
+            spans: Vec::new(),
+            occurred: vec![false; config.predicates.len()],
+        }
     }
 
-    /// The labels of one subject, as [`labels`].
-    pub fn labels(&mut self, events: &[Event<'_>]) -> Vec<Label> {
+    /// The labels of one subject, its facts in any order, by trigger time. Quicker if they are
+    /// in the order of their times, as in MEDS data.
+    ///
+    /// Empty if the task has no index timestamp.
+    pub fn labels(&mut self, codes: &Codes, facts: &[Fact]) -> Vec<Label> {
         let label = |found: Realization| {
             Some(Label {
                 prediction_time: found.index_time?,
-                value: found.label? > 0,
+                value: found.label.map(|count| count > 0),
                 trigger_time: found.trigger_time,
+                closes: found.closes,
             })
         };
-        self.realizations(events).into_iter().filter_map(label).collect()
+        self.realizations(codes, facts).into_iter().filter_map(label).collect()
     }
 
-    /// Every realization in one subject's record, its events in any order, by trigger time.
-    pub fn realizations(&mut self, events: &[Event<'_>]) -> Vec<Realization> {
-        let record = Record::new(self, events);
-        if self.config.statics.iter().any(|p| record.fixed[*p] == 0) {
+    /// Every realization in one subject's record, as [`labels`](Self::labels).
+    pub fn realizations(&mut self, codes: &Codes, facts: &[Fact]) -> Vec<Realization> {
+        self.read(codes, facts);
+        if self.config.statics.iter().any(|p| self.record.fixed[*p] == 0) {
             return Vec::new();
         }
-        (0..record.times.len())
-            .filter(|row| record.is_marked(self.config.trigger, *row))
-            .filter_map(|row| record.realize(self.config, record.times[row]))
-            .collect()
+        let Evaluator { config, record, spans, .. } = self;
+        let triggers = record.points(config.trigger);
+        triggers.iter().filter_map(|trigger| realize(config, record, spans, *trigger)).collect()
     }
 
-    /// Calls `count` with each plain predicate that holds of the event.
-    fn matching(&mut self, event: &Event<'_>, mut count: impl FnMut(usize)) {
-        if !self.codes.contains_key(event.code) {
-            if self.codes.len() >= MEMORY {
-                self.codes.clear();
-            }
-            let held = |kind: &Kind| matches!(kind, Kind::Plain { code, .. } if code.matches(event.code));
-            let predicates = self.config.predicates.iter().enumerate();
-            let found = predicates.filter(|(_, predicate)| held(&predicate.kind)).map(|(i, _)| i).collect();
-            self.codes.insert(event.code.to_owned(), found);
+    /// Of each predicate of the task, whether it has occurred in any record so far.
+    pub fn occurred(&self) -> &[bool] {
+        &self.occurred
+    }
+
+    /// Makes the record of one subject's facts.
+    fn read(&mut self, codes: &Codes, facts: &[Fact]) {
+        self.learn(codes);
+        self.record.clear();
+        if facts.is_sorted_by_key(|fact| fact.time) {
+            self.count(facts);
+        } else {
+            let mut facts = facts.to_vec();
+            facts.sort_by_key(|fact| fact.time);
+            self.count(&facts);
         }
-        let value = event.numeric_value.filter(|value| !value.is_nan());
-        for i in self.codes.get(event.code).into_iter().flatten() {
-            if let Kind::Plain { low, high, .. } = &self.config.predicates[*i].kind
-                && low.is_none_or(|low| value.is_some_and(|value| above(value, low)))
-                && high.is_none_or(|high| value.is_some_and(|value| below(value, high)))
-            {
-                count(*i);
+        self.record.derive(&self.config.predicates);
+        for (p, occurred) in self.occurred.iter_mut().enumerate() {
+            *occurred |= self.record.has(p);
+        }
+    }
+
+    /// Finds the predicates of the numbers that have come since.
+    fn learn(&mut self, codes: &Codes) {
+        // Numbers are given as u32, so that their count fits one.
+        for number in self.ends.len() as u32..codes.len() as u32 {
+            let (name, tests) = (codes.code(number), codes.passed(number));
+            let may_count = |predicate: &Predicate| match &predicate.kind {
+                Kind::Plain { code, passed, .. } => passed & !tests == 0 && code.matches(name),
+                Kind::And(_) | Kind::Or(_) => false,
+            };
+            let predicates = self.config.predicates.iter().enumerate();
+            self.members.extend(predicates.filter(|(_, predicate)| may_count(predicate)).map(|(p, _)| p));
+            self.ends.push(self.members.len());
+        }
+    }
+
+    /// Counts facts that are in the order of their times.
+    fn count(&mut self, facts: &[Fact]) {
+        for fact in facts {
+            if let Some(time) = fact.time {
+                self.record.row(time);
+            }
+            let number = fact.code as usize;
+            let from = if number == 0 { 0 } else { self.ends[number - 1] };
+            for p in &self.members[from..self.ends[number]] {
+                let predicate = &self.config.predicates[*p];
+                if let Kind::Plain { low, high, .. } = &predicate.kind
+                    && low.is_none_or(|low| above(fact.value, low))
+                    && high.is_none_or(|high| below(fact.value, high))
+                {
+                    self.record.add(*p, predicate, fact.time);
+                }
             }
         }
     }
 }
 
+/// False for NaN, which is no value.
 fn above(value: f32, bound: Bound) -> bool {
     value > bound.value || (bound.inclusive && value == bound.value)
 }
 
+/// False for NaN, which is no value.
 fn below(value: f32, bound: Bound) -> bool {
     value < bound.value || (bound.inclusive && value == bound.value)
 }
 
-/// One subject's rows.
-struct Record {
-    /// Distinct times, ascending.
-    times: Vec<Micros>,
-    /// Of each predicate, the sum of the counts of all rows before each row, and of all at the end.
-    sums: Vec<Vec<i64>>,
-    /// Of each predicate, the rows on which it counts above zero.
-    rows: Vec<Vec<usize>>,
-    /// Of each predicate, its count over the events without time.
-    fixed: Vec<i64>,
+/// Adds what has occurred elsewhere to what has [`occurred`](Evaluator::occurred).
+pub(in crate::learn) fn merge(occurred: &mut Vec<bool>, other: &[bool]) {
+    occurred.resize(occurred.len().max(other.len()), false);
+    for (occurred, other) in occurred.iter_mut().zip(other) {
+        *occurred |= other;
+    }
 }
 
-impl Record {
-    fn new(evaluator: &mut Evaluator<'_>, events: &[Event<'_>]) -> Self {
-        let config = evaluator.config;
-        let mut times: Vec<Micros> = events.iter().filter_map(|event| event.time).collect();
-        times.sort_unstable();
-        times.dedup();
-        let mut fixed = vec![0; config.predicates.len()];
-        let mut counts = vec![vec![0_i64; times.len()]; config.predicates.len()];
-        for event in events {
-            match event.time {
-                None => evaluator.matching(event, |p| fixed[p] += 1),
-                Some(time) => {
-                    let row = times.partition_point(|t| *t < time);
-                    evaluator.matching(event, |p| counts[p][row] += 1);
-                }
-            }
-        }
-        for (p, predicate) in config.predicates.iter().enumerate() {
-            let (inputs, and) = match &predicate.kind {
-                Kind::Plain { .. } => continue,
-                Kind::And(inputs) => (inputs, true),
-                Kind::Or(inputs) => (inputs, false),
-            };
-            let combine = |holds: &dyn Fn(usize) -> bool| {
-                let mut inputs = inputs.iter().map(|input| holds(*input));
-                i64::from(if and { inputs.all(|held| held) } else { inputs.any(|held| held) })
-            };
-            fixed[p] = combine(&|input| fixed[input] > 0);
-            // A plain static input holds on every row of the subject or on none.
-            let holds = |input: usize, row: usize| {
-                let of = &config.predicates[input];
-                let everywhere = of.is_static && matches!(of.kind, Kind::Plain { .. });
-                (if everywhere { fixed[input] } else { counts[input][row] }) > 0
-            };
-            counts[p] = (0..times.len()).map(|row| combine(&|input| holds(input, row))).collect();
-        }
-        let rows = counts.iter().map(|of| (0..of.len()).filter(|row| of[*row] > 0).collect()).collect();
-        for of in &mut counts {
-            let mut sum = 0;
-            for count in of.iter_mut() {
-                sum += std::mem::replace(count, sum);
-            }
-            of.push(sum);
-        }
-        Record { times, sums: counts, rows, fixed }
-    }
-
-    fn is_marked(&self, mark: Mark, row: usize) -> bool {
-        match mark {
-            Mark::Any => true,
-            Mark::First => row == 0,
-            Mark::Last => row + 1 == self.times.len(),
-            Mark::Predicate(p) => self.rows[p].binary_search(&row).is_ok(),
-        }
-    }
-
-    /// Follows every window from the trigger; `None` if a point is missing or a `has` fails.
-    fn realize(&self, config: &Config, trigger: Micros) -> Option<Realization> {
-        let mut spans: Vec<(Micros, Micros)> = Vec::with_capacity(config.windows.len());
-        for window in &config.windows {
-            let anchor = match window.anchor {
-                Anchor::Trigger => trigger,
-                Anchor::Window(of, Side::Start) => spans[of].0,
-                Anchor::Window(of, Side::End) => spans[of].1,
-            };
-            // What lies at a point that another window owns never ends the search from it.
-            let root = self.step(window.to_root, anchor, false)?;
-            let span = match window.root {
-                Side::Start => (root, self.step(window.to_other, root, window.end_inclusive)?),
-                Side::End => (self.step(window.to_other, root, window.start_inclusive)?, root),
-            };
-            let holds = window.has.iter().all(|has| {
-                let count = self.count(has.mark, window, span);
-                has.least.is_none_or(|least| count >= least) && has.most.is_none_or(|most| count <= most)
-            });
-            if !holds {
-                return None;
-            }
-            spans.push(span);
-        }
-        let index_time =
-            config.index.map(|(window, side)| if side == Side::Start { spans[window].0 } else { spans[window].1 });
-        let label =
-            config.label.map(|(window, p)| self.count(Mark::Predicate(p), &config.windows[window], spans[window]));
-        Some(Realization { trigger_time: trigger, index_time, label })
-    }
-
-    /// The point that a step leads to; `inclusive`: a row at `from` itself counts.
-    fn step(&self, step: Step, from: Micros, inclusive: bool) -> Option<Micros> {
-        match step {
-            Step::Same => Some(from),
-            Step::Shift(us) => from.checked_add(us),
-            Step::Next(mark) => {
-                let first = self.times.partition_point(|t| if inclusive { *t < from } else { *t <= from });
-                self.next(mark, first)
-            }
-            Step::Previous(mark) => {
-                let after = self.times.partition_point(|t| if inclusive { *t <= from } else { *t < from });
-                self.previous(mark, after)
-            }
-        }
-    }
-
-    /// Time of the first marked row from `first` on.
-    fn next(&self, mark: Mark, first: usize) -> Option<Micros> {
-        let row = match mark {
-            Mark::Any => first,
-            Mark::First if first == 0 => 0,
-            Mark::First => return None,
-            // An empty record has no last row, and a search beyond it finds none.
-            Mark::Last => first.max(self.times.len().checked_sub(1)?),
-            Mark::Predicate(p) => *self.rows[p].get(self.rows[p].partition_point(|row| *row < first))?,
+/// Follows every window from the trigger; `None` if a point is missing or a `has` fails.
+fn realize(
+    config: &Config,
+    record: &Record,
+    spans: &mut Vec<(Micros, Micros)>,
+    trigger: Micros,
+) -> Option<Realization> {
+    spans.clear();
+    for window in &config.windows {
+        let anchor = match window.anchor {
+            Anchor::Trigger => trigger,
+            Anchor::Window(of, Side::Start) => spans[of].0,
+            Anchor::Window(of, Side::End) => spans[of].1,
         };
-        self.times.get(row).copied()
-    }
-
-    /// Time of the last marked row before `after`.
-    fn previous(&self, mark: Mark, after: usize) -> Option<Micros> {
-        let row = match mark {
-            Mark::Any => after.checked_sub(1)?,
-            Mark::First if after > 0 => 0,
-            Mark::Last if after == self.times.len() => after.checked_sub(1)?,
-            Mark::First | Mark::Last => return None,
-            Mark::Predicate(p) => self.rows[p][..self.rows[p].partition_point(|row| *row < after)].last().copied()?,
+        // What lies at a point that another window owns never ends the search from it.
+        let root = step(record, window.to_root, anchor, false)?;
+        let span = match window.root {
+            Side::Start => (root, step(record, window.to_other, root, window.end_inclusive)?),
+            Side::End => (step(record, window.to_other, root, window.start_inclusive)?, root),
         };
-        self.times.get(row).copied()
+        let holds = window.has.iter().all(|has| {
+            let count = count(record, has.mark, window, span);
+            has.least.is_none_or(|least| count >= least) && has.most.is_none_or(|most| count <= most)
+        });
+        if !holds {
+            return None;
+        }
+        spans.push(span);
     }
+    let index_time =
+        config.index.map(|(window, side)| if side == Side::Start { spans[window].0 } else { spans[window].1 });
+    let label =
+        config.label.map(|(window, p)| count(record, Mark::Predicate(p), &config.windows[window], spans[window]));
+    let closes = spans.iter().map(|(_, end)| *end).max().unwrap_or(trigger);
+    Some(Realization { trigger_time: trigger, index_time, label, closes })
+}
 
-    /// How often `mark` counts within a span.
-    fn count(&self, mark: Mark, window: &Window, (start, end): (Micros, Micros)) -> i64 {
-        let from = self.times.partition_point(|t| if window.start_inclusive { *t < start } else { *t <= start });
-        let to = self.times.partition_point(|t| if window.end_inclusive { *t <= end } else { *t < end });
-        if to <= from {
-            return 0;
+/// The point that a step leads to; `inclusive`: a row at `from` itself counts.
+fn step(record: &Record, step: Step, from: Micros, inclusive: bool) -> Option<Micros> {
+    match step {
+        Step::Same => Some(from),
+        Step::Shift(us) => from.checked_add(us),
+        Step::Next(mark) => {
+            let points = record.points(mark);
+            points.get(points.partition_point(|t| if inclusive { *t < from } else { *t <= from })).copied()
         }
-        match mark {
-            Mark::Any => (to - from) as i64,
-            Mark::First => i64::from(from == 0),
-            Mark::Last => i64::from(to == self.times.len()),
-            Mark::Predicate(p) => self.sums[p][to] - self.sums[p][from],
+        Step::Previous(mark) => {
+            let points = record.points(mark);
+            let after = points.partition_point(|t| if inclusive { *t <= from } else { *t < from });
+            points.get(after.checked_sub(1)?).copied()
         }
     }
+}
+
+/// How often `mark` counts within a span.
+fn count(record: &Record, mark: Mark, window: &Window, (start, end): (Micros, Micros)) -> i64 {
+    let points = record.points(mark);
+    let from = points.partition_point(|t| if window.start_inclusive { *t < start } else { *t <= start });
+    let to = points.partition_point(|t| if window.end_inclusive { *t <= end } else { *t < end });
+    if to <= from { 0 } else { record.sum(mark, from, to) }
 }

@@ -1,8 +1,10 @@
 //! ACES task files: who is labelled, when, and with what.
 //!
 //! Reads the whole grammar of ACES 0.7 (Xu et al., "ACES: Automatic Cohort Extraction
-//! System for Event-Streams", 2024; `specs/clinical.md` 1.2) but for the extra columns of
-//! plain predicates, and evaluates it one subject at a time, in memory bounded by that
+//! System for Event-Streams", 2024; `specs/clinical.md` 1.2), and more: a plain predicate needs
+//! no code where it has limits of the value or asks for other columns, and `other_cols` may
+//! stand in a file (upstream cannot read it there, only the columns themselves as keys beside
+//! `code`; both are read). Evaluates it one subject at a time, in memory bounded by that
 //! subject's record. Agrees with `es-aces` 0.7.3 on every realization, with three stated
 //! exceptions: an index timestamp on a window that looks back by a span is the end it
 //! names (upstream swaps the two), rows that upstream emits without a trigger are left
@@ -14,13 +16,15 @@
 mod config;
 mod evaluate;
 mod parse;
+mod record;
 mod resolve;
 mod span;
 #[cfg(test)]
 mod tests;
 
 pub use config::Config;
-pub use evaluate::{Evaluator, Event, Label, Realization, labels};
+pub(super) use evaluate::merge;
+pub use evaluate::{Evaluator, Label, Realization};
 
 /// Any row of the record: one subject at one time, whatever happened then.
 const ANY_EVENT: &str = "_ANY_EVENT";

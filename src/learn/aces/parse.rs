@@ -2,9 +2,10 @@
 
 use serde_yaml_ng::{Mapping, Value};
 
-use super::config::{Bound, Code, Config, Kind, Side};
+use super::config::{Bound, Code, Config, Side};
 use super::resolve::resolve;
 use super::{ANY_EVENT, RECORD_END, RECORD_START, span};
+use crate::events::ColumnTest;
 use crate::settings::{Problem, TextFile};
 
 /// Most predicates, and most windows, of one file.
@@ -22,7 +23,7 @@ pub(super) fn parse(file: &TextFile) -> Result<Config, Vec<Problem>> {
 
 /// A predicate before the names it refers to are looked up.
 pub(super) enum Draft {
-    Plain(Kind),
+    Plain { code: Code, low: Option<Bound>, high: Option<Bound>, tests: Vec<ColumnTest> },
     Derived { and: bool, inputs: Vec<String> },
 }
 
@@ -176,14 +177,54 @@ impl Reader<'_> {
             self.keys(path, body, &["expr", "static"]);
             self.derived(&format!("{path}.expr"), body.get("expr")?)?
         } else {
-            let known = ["code", "value_min", "value_max", "value_min_inclusive", "value_max_inclusive", "static"];
-            self.keys(path, body, &known);
-            let code = self.code(&format!("{path}.code"), body.get("code"));
             let low = self.bound(path, body, "value_min");
             let high = self.bound(path, body, "value_max");
-            Draft::Plain(Kind::Plain { code: code?, low, high })
+            let tests = self.tests(path, body);
+            let code = match body.get("code") {
+                None | Some(Value::Null) if low.is_some() || high.is_some() || !tests.is_empty() => Code::All,
+                code => self.code(&format!("{path}.code"), code)?,
+            };
+            Draft::Plain { code, low, high, tests }
         };
         Some(Named { name: name.to_owned(), draft, is_static, demographic })
+    }
+
+    /// Columns and what they must hold: those of `other_cols`, and every key that is none of a
+    /// predicate's own, which is how upstream reads them from a file.
+    fn tests(&mut self, path: &str, body: &Mapping) -> Vec<ColumnTest> {
+        const OWN: [&str; 7] =
+            ["code", "value_min", "value_max", "value_min_inclusive", "value_max_inclusive", "static", "other_cols"];
+        let mut entries: Vec<(String, &Value)> = Vec::new();
+        let mut add = |reader: &mut Self, path: &str, key: &Value, value| match key.as_str() {
+            Some(key) => entries.push((key.to_owned(), value)),
+            None => reader.problem(path, "has a key that is no text", "name a column"),
+        };
+        for (key, value) in body.iter().filter(|(key, _)| key.as_str().is_none_or(|key| !OWN.contains(&key))) {
+            add(self, path, key, value);
+        }
+        match body.get("other_cols") {
+            None | Some(Value::Null) => {}
+            Some(Value::Mapping(map)) => map.iter().for_each(|(key, value)| add(self, path, key, value)),
+            Some(_) => self.problem(format!("{path}.other_cols"), "is no map", "give 'COLUMN: VALUE' below it"),
+        }
+        let mut tests = Vec::new();
+        for (column, value) in entries {
+            let value = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(number) if !number.is_f64() => number.to_string(),
+                Value::Bool(flag) => flag.to_string(),
+                _ => {
+                    self.problem(
+                        format!("{path}.{column}"),
+                        "is no key of a predicate, nor a column with the text, whole number or boolean it must hold",
+                        format!("write one value, or use only {}", OWN.join(", ")),
+                    );
+                    continue;
+                }
+            };
+            tests.push(ColumnTest { column, value });
+        }
+        tests
     }
 
     fn code(&mut self, path: &str, value: Option<&Value>) -> Option<Code> {
@@ -213,7 +254,7 @@ impl Reader<'_> {
                 self.problem(path, "has neither a regex nor a list of codes", REMEDY);
             }
             Some(_) => self.problem(path, "is no code", REMEDY),
-            None => self.problem(path, "is missing", REMEDY),
+            None => self.problem(path, "is missing, and no value or column is asked for instead", REMEDY),
         }
         None
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::config::{Anchor, Config, Has, Kind, Mark, Predicate, Side, Step, Window};
 use super::parse::{Draft, Named, Reader, StepDraft, WindowDraft};
 use super::{ANY_EVENT, RECORD_END, RECORD_START};
+use crate::events::ColumnTest;
 
 /// The checked task; `None` after noting what is wrong.
 pub(super) fn resolve(
@@ -13,7 +14,8 @@ pub(super) fn resolve(
     trigger: &str,
     windows: &[WindowDraft],
 ) -> Option<Config> {
-    Resolver { reader, named, order: BTreeMap::new(), predicates: Vec::new() }.config(trigger, windows)
+    Resolver { reader, named, order: BTreeMap::new(), predicates: Vec::new(), tests: Vec::new() }
+        .config(trigger, windows)
 }
 
 /// Looks names up and puts things in the order of evaluation.
@@ -23,6 +25,8 @@ struct Resolver<'r, 'a, 'n> {
     /// Position in `predicates` of each that is placed.
     order: BTreeMap<&'n str, usize>,
     predicates: Vec<Predicate>,
+    /// What the predicates ask of other columns, each once.
+    tests: Vec<ColumnTest>,
 }
 
 impl<'n> Resolver<'_, '_, 'n> {
@@ -75,6 +79,14 @@ impl<'n> Resolver<'_, '_, 'n> {
         let mut used: BTreeSet<&str> = wanted.iter().map(|(_, name)| *name).collect();
         used.extend(named.iter().filter(|one| one.demographic).map(|one| one.name.as_str()));
         self.place(used);
+        if self.tests.len() > ColumnTest::MOST {
+            self.reader.problem(
+                "predicates",
+                format!("ask for {} different values of other columns", self.tests.len()),
+                format!("ask for at most {}", ColumnTest::MOST),
+            );
+            return None;
+        }
         let statics = named
             .iter()
             .filter(|one| one.is_static)
@@ -104,7 +116,15 @@ impl<'n> Resolver<'_, '_, 'n> {
         }
         let label = label.and_then(|i| Some((i, self.order.get(windows[order[i]].label.as_deref()?).copied()?)));
         let index = index.and_then(|i| Some((i, windows[order[i]].index?)));
-        Some(Config { predicates: self.predicates, statics, trigger, windows: windows_done, label, index })
+        Some(Config {
+            predicates: self.predicates,
+            statics,
+            trigger,
+            windows: windows_done,
+            label,
+            index,
+            tests: self.tests,
+        })
     }
 
     /// Inputs of derived predicates exist and lead to no circle (Kahn's algorithm).
@@ -163,7 +183,10 @@ impl<'n> Resolver<'_, '_, 'n> {
             for name in &needed {
                 let Some(one) = find(name).filter(|one| !self.order.contains_key(one.name.as_str())) else { continue };
                 let kind = match &one.draft {
-                    Draft::Plain(kind) => kind.clone(),
+                    Draft::Plain { code, low, high, tests } => {
+                        let passed = tests.iter().map(|test| bit(&mut self.tests, test)).fold(0, |all, bit| all | bit);
+                        Kind::Plain { code: code.clone(), low: *low, high: *high, passed }
+                    }
                     Draft::Derived { and, inputs } => {
                         let Some(inputs) = inputs.iter().map(|input| self.order.get(input.as_str()).copied()).collect()
                         else {
@@ -173,7 +196,7 @@ impl<'n> Resolver<'_, '_, 'n> {
                     }
                 };
                 self.order.insert(&one.name, self.predicates.len());
-                self.predicates.push(Predicate { kind, is_static: one.is_static });
+                self.predicates.push(Predicate { name: one.name.clone(), kind, is_static: one.is_static });
             }
             if self.order.len() == before {
                 return;
@@ -259,4 +282,13 @@ impl<'n> Resolver<'_, '_, 'n> {
         }
         self.reader.problems.is_empty().then_some((order, windows))
     }
+}
+
+/// The bit of a test, which is noted if it is new; beyond [`ColumnTest::MOST`] there is none.
+fn bit(tests: &mut Vec<ColumnTest>, test: &ColumnTest) -> u64 {
+    let place = tests.iter().position(|known| known == test).unwrap_or_else(|| {
+        tests.push(test.clone());
+        tests.len() - 1
+    });
+    u32::try_from(place).ok().and_then(|place| 1_u64.checked_shl(place)).unwrap_or(0)
 }

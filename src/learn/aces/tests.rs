@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, Float32Type, Int64Type, TimeUnit, TimestampMicr
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use super::*;
-use crate::events::{DAY, HOUR, Micros};
+use crate::events::{Codes, ColumnTest, DAY, Fact, HOUR, Micros};
 use crate::settings::{Problem, TextFile};
 
 /// One synthetic task and record; times of events in hours, of rows in minutes.
@@ -26,19 +26,37 @@ fn config(yaml: &str) -> Result<Config, Vec<Problem>> {
     Config::parse(&TextFile { name: "tasks/t.yaml".to_owned(), text: yaml.to_owned() })
 }
 
+/// Facts of (time, code, value), and their codes.
+fn facts<'a>(events: impl IntoIterator<Item = (Option<Micros>, &'a str, Option<f32>)>) -> (Codes, Vec<Fact>) {
+    let mut codes = Codes::default();
+    let facts = events.into_iter().map(|(time, code, value)| Fact {
+        time,
+        code: codes.number(code, 0),
+        value: value.unwrap_or(f32::NAN),
+    });
+    let facts = facts.collect();
+    (codes, facts)
+}
+
+/// Labels of one subject as (prediction time, value).
+fn labels(config: &Config, events: &[(Option<Micros>, &str, Option<f32>)]) -> Vec<(Micros, bool)> {
+    let (codes, facts) = facts(events.iter().copied());
+    let labels = Evaluator::new(config).labels(&codes, &facts);
+    labels.iter().map(|label| (label.prediction_time, label.value.unwrap())).collect()
+}
+
 fn golden(text: &str) {
     for (i, line) in text.lines().enumerate() {
         let golden: Golden = serde_json::from_str(line).unwrap();
         let config = config(&golden.yaml).unwrap_or_else(|problems| panic!("case {i}: {problems:?}\n{}", golden.yaml));
         let mut evaluator = Evaluator::new(&config);
         let mut found = Vec::new();
+        let (codes, all) = facts(golden.events.iter().map(|e| (e.1.map(|h| h * HOUR), e.2.as_str(), e.3)));
         for subject in 1..=4 {
-            let event = |e: &'_ (i64, Option<i64>, String, Option<f32>)| (e.1.map(|h| h * HOUR), e.2.clone(), e.3);
-            let events: Vec<_> = golden.events.iter().filter(|e| e.0 == subject).map(event).collect();
-            let events: Vec<_> =
-                events.iter().map(|(time, code, value)| Event { time: *time, code, numeric_value: *value }).collect();
+            let of = golden.events.iter().zip(&all).filter(|(e, _)| e.0 == subject);
+            let of: Vec<Fact> = of.map(|(_, fact)| *fact).collect();
             let minutes = |us: Micros| us / (HOUR / 60);
-            let rows = evaluator.realizations(&events).into_iter();
+            let rows = evaluator.realizations(&codes, &of).into_iter();
             found.extend(rows.map(|r| (subject, minutes(r.trigger_time), r.index_time.map(minutes), r.label)));
         }
         found.sort_unstable();
@@ -92,12 +110,19 @@ fn meds(path: &Path) -> BTreeMap<i64, Vec<Owned>> {
 /// Labels, positives and subjects, and every row as the oracle's `content_sha256` is made of.
 fn counts(config: &Config, subjects: &BTreeMap<i64, Vec<Owned>>) -> (u64, u64, u64, String) {
     let mut evaluator = Evaluator::new(config);
+    let mut codes = Codes::default();
     let (mut labels, mut positives, mut with) = (0, 0, 0);
     let mut lines = Vec::new();
     for (subject, events) in subjects {
-        let events: Vec<_> =
-            events.iter().map(|(time, code, value)| Event { time: *time, code, numeric_value: *value }).collect();
-        let found = evaluator.realizations(&events);
+        let of: Vec<Fact> = events
+            .iter()
+            .map(|(time, code, value)| Fact {
+                time: *time,
+                code: codes.number(code, 0),
+                value: value.unwrap_or(f32::NAN),
+            })
+            .collect();
+        let found = evaluator.realizations(&codes, &of);
         labels += found.len() as u64;
         positives += found.iter().filter(|row| row.label.is_some_and(|count| count > 0)).count() as u64;
         with += u64::from(!found.is_empty());
@@ -173,10 +198,9 @@ windows:
 #[test]
 fn a_label_is_a_count_above_zero_at_the_index_time() {
     let config = config(MORTALITY).unwrap();
-    let at = |time, code| Event { time: Some(time), code, numeric_value: None };
+    let at = |time, code| (Some(time), code, None);
     let events = [at(2 * DAY, "MEDS_DEATH"), at(0, "X"), at(DAY, "X")];
-    let found: Vec<_> = labels(&config, &events).iter().map(|l| (l.prediction_time / DAY, l.value)).collect();
-    assert_eq!(found, [(0, false), (1, true), (2, false)]);
+    assert_eq!(labels(&config, &events), [(0, false), (DAY, true), (2 * DAY, false)]);
     assert_eq!(labels(&config, &[]), []);
 }
 
@@ -184,18 +208,59 @@ fn a_label_is_a_count_above_zero_at_the_index_time() {
 fn a_window_that_looks_back_has_its_index_where_it_is_named() {
     let yaml = MORTALITY.replace("start: trigger, end: start + 1 day", "start: end - 1 day, end: trigger");
     let config = config(&yaml).unwrap();
-    let event = Event { time: Some(5 * DAY), code: "X", numeric_value: None };
-    assert_eq!(labels(&config, &[event])[0].prediction_time, 4 * DAY);
+    assert_eq!(labels(&config, &[(Some(5 * DAY), "X", None)]), [(4 * DAY, false)]);
 }
 
 #[test]
 fn a_value_that_is_not_a_number_is_no_value() {
     let yaml = MORTALITY.replace("{code: MEDS_DEATH}", "{code: V, value_min: 1}");
     let config = config(&yaml).unwrap();
-    let at = |time, value| Event { time: Some(time), code: "V", numeric_value: value };
+    let at = |time, value| (Some(time), "V", value);
     for (value, expected) in [(Some(2.0), true), (Some(1.0), false), (Some(f32::NAN), false), (None, false)] {
-        assert_eq!(labels(&config, &[at(0, None), at(HOUR, value)])[0].value, expected);
+        assert_eq!(labels(&config, &[at(0, None), at(HOUR, value)])[0].1, expected);
     }
+}
+
+/// Upstream has no predicate of values alone; tasks of abnormal laboratory values want one.
+#[test]
+fn a_range_alone_means_any_code() {
+    let yaml = MORTALITY.replace("{code: MEDS_DEATH}", "{value_min: 5, value_max: 9, value_max_inclusive: true}");
+    let config = config(&yaml).unwrap();
+    for (code, value, expected) in [("V", 9.0, true), ("W", 6.0, true), ("V", 5.0, false), ("V", 9.5, false)] {
+        let events = [(Some(0), "X", None), (Some(HOUR), code, Some(value))];
+        assert_eq!(labels(&config, &events)[0].1, expected, "{code} {value}");
+    }
+}
+
+/// Both ways to write them: as upstream reads a file, and as its own class has them.
+#[test]
+fn other_columns_are_asked_for_as_well_as_the_code() {
+    for body in ["{code: V, unit: mg, site: 3}", "{code: V, other_cols: {unit: mg, site: 3}}"] {
+        let config = config(&MORTALITY.replace("{code: MEDS_DEATH}", body)).unwrap();
+        let test = |column: &str, value: &str| ColumnTest { column: column.to_owned(), value: value.to_owned() };
+        assert_eq!(config.tests(), [test("unit", "mg"), test("site", "3")]);
+        let mut codes = Codes::default();
+        for (code, passed, expected) in [("V", 3, true), ("V", 1, false), ("V", 0, false), ("W", 3, false)] {
+            let fact = |time, code| Fact { time: Some(time), code, value: f32::NAN };
+            let facts = [fact(0, codes.number("V", 0)), fact(HOUR, codes.number(code, passed))];
+            let mut evaluator = Evaluator::new(&config);
+            assert_eq!(evaluator.labels(&codes, &facts)[0].value, Some(expected), "{body} {code} {passed}");
+            assert_eq!(config.absent(evaluator.occurred()).is_empty(), expected);
+        }
+        let keys: Vec<_> = config.problems_in_library("t.yaml").into_iter().map(|problem| problem.key).collect();
+        assert_eq!(keys, ["predicates.death.other_cols.site"]);
+    }
+    let many: String = (0..70).map(|i| format!(", c{i}: x")).collect();
+    let problems = config(&MORTALITY.replace("{code: MEDS_DEATH}", &format!("{{code: V{many}}}"))).unwrap_err();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+}
+
+#[test]
+fn a_task_without_label_gives_times_without_a_value() {
+    let config = config(&MORTALITY.replace(" label: death,", "")).unwrap();
+    let (codes, facts) = facts([(Some(DAY), "X", None)]);
+    let found = Evaluator::new(&config).labels(&codes, &facts);
+    assert_eq!(found, [Label { prediction_time: DAY, value: None, trigger_time: DAY, closes: found[0].closes }]);
 }
 
 /// Every mistake of one file is found in one go, each with its path.
@@ -207,7 +272,9 @@ predicates:
   bad name: {code: A}
   regex: {code: {regex: "("}}
   both: {code: {regex: a, any: [b]}}
-  extra: {code: A, chamber: atrial}
+  extra: {code: A, chamber: [atrial]}
+  column: {code: A, other_cols: {unit: null}}
+  bare: {value_min: null}
   nested: {expr: "and(a, or(b, c))"}
   value: {code: A, value_min: high}
   _ANY_EVENT: {code: A}
@@ -227,6 +294,8 @@ windows:
             "predicates.regex.code.regex",
             "predicates.both.code",
             "predicates.extra.chamber",
+            "predicates.column.unit",
+            "predicates.bare.code",
             "predicates.nested.expr",
             "predicates.value.value_min",
             "predicates._ANY_EVENT",

@@ -11,21 +11,21 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float32Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    Array, AsArray, BooleanArray, Float32Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
-use arrow::compute::{CastOptions, cast_with_options};
-use arrow::datatypes::{DataType, Float32Type, Int64Type, Schema, TimeUnit, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, Float32Type, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::super::LibraryError;
+use super::columns::{
+    self, instants, integers, is_instant, is_number, is_text, named, strings, text, to, unusable, valid,
+};
 use crate::events::{EventKey, EventRef, EventsBuilder, Micros, Op, SubjectId};
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
-/// Folders below a data set's root that are looked into.
-const DEPTH: usize = 8;
 /// Purpose of the hash that identifies a row. Changing it makes every old import unknown.
 const IDENTITY: &str = "auscult 2026 meds row";
 
@@ -57,20 +57,8 @@ impl fmt::Debug for MedsReader {
 /// If the path cannot be read or holds no Parquet file. Each batch may fail too: if a file
 /// is no MEDS file, or a subject's rows are not contiguous.
 pub fn read_meds(path: &Path) -> Result<MedsReader, LibraryError> {
-    let kind = std::fs::metadata(path).map_err(LibraryError::io(path))?;
-    let mut files = Vec::new();
-    if kind.is_dir() {
-        let data = path.join("data");
-        collect(if data.is_dir() { &data } else { path }, DEPTH, &mut files)?;
-        files.sort();
-        if files.is_empty() {
-            return Err(unusable(path, "no .parquet file below its data folder; give a file or a data set's root"));
-        }
-    } else {
-        files.push(path.to_owned());
-    }
     Ok(MedsReader {
-        files: files.into(),
+        files: columns::files(path)?.into(),
         open: None,
         subjects: HashSet::new(),
         builder: EventsBuilder::new(),
@@ -140,11 +128,11 @@ struct MedsFile {
 }
 
 /// Where a file has the columns that are read.
-struct Columns {
-    subject: usize,
-    time: usize,
-    code: usize,
-    numeric: Option<usize>,
+pub(super) struct Columns {
+    pub(super) subject: usize,
+    pub(super) time: usize,
+    pub(super) code: usize,
+    pub(super) numeric: Option<usize>,
     text: Option<usize>,
     unit: Option<usize>,
     concept: Option<usize>,
@@ -154,7 +142,7 @@ struct Columns {
 }
 
 impl Columns {
-    fn find(path: &Path, schema: &Schema) -> Result<Self, LibraryError> {
+    pub(super) fn find(path: &Path, schema: &Schema) -> Result<Self, LibraryError> {
         let any = |name: &str| schema.index_of(name).ok();
         let typed = |name: &str, fits: fn(&DataType) -> bool| any(name).filter(|&i| fits(schema.field(i).data_type()));
         let needed = |name: &str, fits: fn(&DataType) -> bool| {
@@ -189,24 +177,6 @@ impl Columns {
             [self.numeric, self.text, self.unit, self.concept, self.encounter, self.recorded, self.implausible];
         [self.subject, self.time, self.code].into_iter().chain(optional.into_iter().flatten()).collect()
     }
-}
-
-fn is_text(kind: &DataType) -> bool {
-    match kind {
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
-        DataType::Dictionary(_, values) => is_text(values),
-        // A column without a single value often comes without a type.
-        DataType::Null => true,
-        _ => false,
-    }
-}
-
-fn is_number(kind: &DataType) -> bool {
-    kind.is_numeric() || *kind == DataType::Null
-}
-
-fn is_instant(kind: &DataType) -> bool {
-    matches!(kind, DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null)
 }
 
 impl MedsFile {
@@ -394,61 +364,4 @@ impl Cells {
             },
         })
     }
-}
-
-fn named(batch: &RecordBatch, name: &str) -> Result<ArrayRef, LibraryError> {
-    let missing = || arrow::error::ArrowError::SchemaError(format!("column '{name}' is missing"));
-    Ok(batch.column_by_name(name).cloned().ok_or_else(missing)?)
-}
-
-/// Casts; what does not fit is an error, never a silent null.
-fn to(column: &ArrayRef, kind: &DataType) -> Result<ArrayRef, LibraryError> {
-    Ok(cast_with_options(column, kind, &CastOptions { safe: false, ..CastOptions::default() })?)
-}
-
-fn integers(column: &ArrayRef) -> Result<Int64Array, LibraryError> {
-    Ok(to(column, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
-}
-
-fn strings(column: &ArrayRef) -> Result<StringArray, LibraryError> {
-    Ok(to(column, &DataType::Utf8)?.as_string::<i32>().clone())
-}
-
-/// Microseconds UTC. A zone is only a way to show an instant, so it is dropped, not applied.
-fn instants(column: &ArrayRef) -> Result<TimestampMicrosecondArray, LibraryError> {
-    let zone = match column.data_type() {
-        DataType::Timestamp(_, zone) => zone.clone(),
-        _ => None,
-    };
-    let micros = to(column, &DataType::Timestamp(TimeUnit::Microsecond, zone))?;
-    Ok(micros.as_primitive::<TimestampMicrosecondType>().clone())
-}
-
-fn valid<A: Array, T>(column: &A, i: usize, value: fn(&A, usize) -> T) -> Option<T> {
-    column.is_valid(i).then(|| value(column, i))
-}
-
-fn text(column: Option<&StringArray>, i: usize) -> Option<&str> {
-    column.filter(|column| column.is_valid(i)).map(|column| column.value(i))
-}
-
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), LibraryError> {
-    for entry in std::fs::read_dir(folder).map_err(LibraryError::io(folder))? {
-        let entry = entry.map_err(LibraryError::io(folder))?;
-        let kind = entry.file_type().map_err(LibraryError::io(entry.path()))?;
-        let path = entry.path();
-        // Links are not followed into folders: they may lead round in a circle.
-        if kind.is_dir() && (depth == 0 || path.ends_with("metadata")) {
-            continue;
-        } else if kind.is_dir() {
-            collect(&path, depth - 1, files)?;
-        } else if path.extension().is_some_and(|extension| extension == "parquet") {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-fn unusable(path: &Path, reason: &str) -> LibraryError {
-    LibraryError::Meds { path: path.to_owned(), reason: reason.to_owned() }
 }

@@ -1,0 +1,144 @@
+//! Labels of six ACES tasks, start of the process included: `cargo bench --bench aces`.
+//!
+//! Over the MIMIC-IV demo (916,166 events of 100 subjects) and twenty copies of it under new ids, from MEDS files and
+//! from the case library. Prints a JSON line each: the median of three runs, the greatest peak. `ACES_COPIES` changes
+//! the number of copies (0: none), `ACES_TASK` picks one task. es-aces 0.7.3 on the same data, two cores: 1.4-1.7 s and
+//! 0.4 GB, for the copies 5-11 s and 3.4-4.3 GB (`../shared/peers/README.md`).
+//!
+//! What bounds it: from files decoding Parquet, from the library Delta's reader.
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    missing_debug_implementations,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a failed expectation is what a bench stops at"
+)]
+
+#[allow(dead_code, reason = "other benchmarks ask for more")]
+mod process;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::Int64Type;
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use process::{cpu, peak_if_running, round};
+use serde_json::{Value, json};
+
+const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
+/// How often each is run.
+const RUNS: usize = 3;
+
+fn main() {
+    let demo = Path::new(SHARED).join("data/meds/mimic_iv_demo_meds_events.parquet");
+    let Ok(tasks) = std::fs::read_dir(Path::new(SHARED).join("peers/aces_configs")) else {
+        eprintln!("skipped: the tasks and data of ../shared are not there");
+        return;
+    };
+    if !demo.exists() {
+        eprintln!("skipped: {} is not there", demo.display());
+        return;
+    }
+    let only = std::env::var("ACES_TASK").unwrap_or_default();
+    let mut tasks: Vec<PathBuf> = tasks.map(|entry| entry.unwrap().path()).collect();
+    tasks.retain(|task| task.to_string_lossy().contains(&only));
+    tasks.sort();
+    let folder = tempfile::tempdir().unwrap();
+    let copies = std::env::var("ACES_COPIES").map_or(20, |copies| copies.parse().unwrap());
+    let copied = folder.path().join("copies.parquet");
+    if copies > 0 {
+        copy(&demo, copies, &copied);
+    }
+    let data = [(1, &demo), (copies, &copied)].into_iter().filter(|(copies, _)| *copies > 0);
+    for (copies, data) in data {
+        let library = folder.path().join(format!("library{copies}"));
+        let imported = run(&library, &["import", "--format", "meds", &data.display().to_string()]);
+        print(json!({"copies": copies, "from": "meds", "command": "import"}), &[imported]);
+        for task in &tasks {
+            let out = folder.path().join("labels.parquet");
+            let arguments = ["label", "--aces", task.to_str().unwrap(), "--out", out.to_str().unwrap()];
+            for (from, more) in [("meds", ["--meds", data.to_str().unwrap()].as_slice()), ("library", &[])] {
+                let runs: Vec<Run> = (0..RUNS).map(|_| run(&library, &[&arguments, more].concat())).collect();
+                let name = task.file_stem().unwrap().to_string_lossy();
+                print(json!({"copies": copies, "from": from, "command": "label", "task": name}), &runs);
+            }
+        }
+    }
+}
+
+/// What one run took, and what it printed.
+struct Run {
+    wall: f64,
+    cpu: f64,
+    peak_mib: u64,
+    printed: Value,
+}
+
+/// Runs the binary to its end. CPU is exact; the peak is looked up every two milliseconds.
+fn run(library: &Path, arguments: &[&str]) -> Run {
+    let url = format!("file://{}", library.display());
+    let started = Instant::now();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_auscult"))
+        .args(arguments)
+        .env("AUSCULT__LIBRARY__URL", url)
+        .env("AUSCULT__IDENTITY__KEY", "a secret of a bench")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let mut peak = 0;
+    // A process that has ended keeps its times, but not its memory, until it is waited for.
+    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
+        peak = peak.max(peak_if_running(pid).unwrap_or(0));
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let (wall, cpu) = (started.elapsed().as_secs_f64(), cpu(pid));
+    let printed = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
+    assert!(child.wait().unwrap().success(), "{arguments:?}");
+    Run { wall, cpu, peak_mib: peak, printed: serde_json::from_str(printed.trim()).unwrap() }
+}
+
+fn print(mut what: Value, runs: &[Run]) {
+    let mut order: Vec<&Run> = runs.iter().collect();
+    order.sort_by(|a, b| a.wall.total_cmp(&b.wall));
+    let median = order[runs.len() / 2];
+    let figures = json!({
+        "wall_s": round(median.wall),
+        "cpu_s": round(median.cpu),
+        "peak_rss_mib": runs.iter().map(|run| run.peak_mib).max(),
+        "runs": runs.len(),
+        "printed": median.printed,
+    });
+    what.as_object_mut().unwrap().extend(figures.as_object().unwrap().clone());
+    println!("{what}");
+}
+
+/// Writes `copies` of the data under ids of their own: id + copy * 10^9.
+fn copy(from: &Path, copies: i64, to: &Path) {
+    let read = ParquetRecordBatchReaderBuilder::try_new(File::open(from).unwrap()).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(to).unwrap(), Arc::clone(read.schema()), None).unwrap();
+    drop(read);
+    for copy in 0..copies {
+        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(from).unwrap()).unwrap();
+        for batch in reader.with_batch_size(64 * 1024).build().unwrap() {
+            let batch = batch.unwrap();
+            let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+            let at = batch.schema_ref().index_of("subject_id").unwrap();
+            let ids = columns[at].as_primitive::<Int64Type>();
+            columns[at] = Arc::new(Int64Array::from_iter(ids.iter().map(|id| Some(id? + copy * 1_000_000_000))));
+            writer.write(&RecordBatch::try_new(batch.schema(), columns).unwrap()).unwrap();
+        }
+    }
+    writer.close().unwrap();
+}
