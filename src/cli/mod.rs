@@ -21,6 +21,7 @@ mod records;
 mod redrive;
 mod run;
 mod simulate;
+mod tabularize;
 mod train;
 mod verify;
 
@@ -69,6 +70,8 @@ enum Command {
     Query(query::QueryArgs),
     /// Write the labels of an ACES task, over the case library or over MEDS data
     Label(label::LabelArgs),
+    /// Write what happened before every row of MEDS data, or of the case library, as sparse matrices
+    Tabularize(tabularize::TabularizeArgs),
     /// Fit a model, evaluate it on subjects it never saw, register it, and promote it if it passes the gate
     Train(train::TrainArgs),
     /// Score the library's labelled subjects at their prediction times
@@ -206,6 +209,7 @@ impl Command {
             Command::Features(args) => features::run(args),
             Command::Query(args) => query::run(args),
             Command::Label(args) => label::run(args),
+            Command::Tabularize(args) => tabularize::run(args),
             Command::Train(args) => train::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),

@@ -103,6 +103,12 @@ pub enum LearnError {
         /// What the system says.
         error: io::Error,
     },
+    /// The target of an output holds something.
+    #[error("'{path}' is not empty; give a new folder", path = .0.display())]
+    Target(PathBuf),
+    /// Data that is read more than once was not the same each time.
+    #[error("the data changed while they were read; run it again")]
+    ChangedMeanwhile,
     /// An ACES task whose samples have no time of prediction.
     #[error("the ACES task needs a window with index_timestamp: it gives the labels their prediction_time")]
     NoIndex,

@@ -17,6 +17,7 @@ mod matrix;
 mod metrics;
 mod output;
 mod registry;
+mod tabular;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -32,5 +33,6 @@ pub use ledger::{Entry, Event};
 pub use matrix::{LabelLag, LeftOut};
 pub use metrics::{Intervals, Metrics, Scored, evaluate as figures};
 pub use registry::{Announcement, Listing, ModelRef, Registry};
+pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};
 pub use train::{Baseline, Named, TrainReport, train};

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -9,8 +10,8 @@ use url::Url;
 
 use crate::events::{DAY, EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Micros, Op, Split, SubjectId, split_of};
 use crate::features::FeatureSpec;
-use crate::learn::{self, AcesConfig, LearnError, Part, Registry, Task, TrainReport};
-use crate::library::Library;
+use crate::learn::{self, AcesConfig, Aggregate, LearnError, Part, Registry, Task, TrainReport};
+use crate::library::{Library, export_meds};
 use crate::settings::TextFile;
 
 const PARTITIONS: u32 = 3;
@@ -255,4 +256,46 @@ fn labels_of_the_library_are_written_as_meds_labels() {
     assert_eq!((report.labels, report.positives, report.subjects), (SUBJECTS as u64, Some(deaths), SUBJECTS as u64));
     let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
     assert_eq!(reader.metadata().file_metadata().num_rows(), SUBJECTS);
+}
+
+#[test]
+fn the_matrices_of_the_library_are_those_of_its_export() {
+    let place = Place::new(0..SUBJECTS);
+    let folder = place.folder.path();
+    let tabular = learn::Tabular {
+        windows: vec!["6h".parse().unwrap(), "full".parse().unwrap()],
+        aggregates: vec![Aggregate::CodeCount, Aggregate::ValueSum, Aggregate::ValueMax],
+        min_count: 10,
+    };
+    let direct = folder.join("direct");
+    let report = place.runtime.block_on(learn::tabularize_library(&place.library, &tabular, &direct)).unwrap();
+    // A row each hour of the first day, one at the end of the stay, and one at a death that was not withdrawn.
+    let deaths = (0..SUBJECTS).filter(|i| dies(*i) && i % 100 != 0).count() as u64;
+    assert_eq!((report.rows, report.codes, report.value_codes), (25 * SUBJECTS as u64 + deaths, 4, 1));
+
+    let (export, exported) = (folder.join("export"), folder.join("exported"));
+    place.runtime.block_on(export_meds(&place.library, &export, &mut |_| {})).unwrap();
+    let again = learn::tabularize_meds(&export, &tabular, &exported).unwrap();
+    assert_eq!((report.rows, report.stored, report.bytes), (again.rows, again.stored, again.bytes));
+    let (have, want) = (files(&direct), files(&exported));
+    // codes.parquet; and for every split and partition rows.parquet and 2 x 3 matrices.
+    assert_eq!(have.len(), 1 + 3 * PARTITIONS as usize * 7);
+    assert_eq!(have.keys().collect::<Vec<_>>(), want.keys().collect::<Vec<_>>());
+    assert!(have == want, "the bytes differ");
+}
+
+/// Every file below a folder, by its path in it.
+fn files(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![folder.to_owned()]);
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.insert(path.strip_prefix(folder).unwrap().to_owned(), std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
 }

@@ -153,7 +153,15 @@ impl MedsSubjects {
     }
 }
 
+/// What is done with each subject: the codes so far, who it is, its facts.
+type EachSubject<'a, E> = dyn FnMut(&Codes, SubjectId, &[Fact]) -> Result<(), E> + 'a;
+
 impl MedsPart<'_> {
+    /// The file that it is of.
+    pub fn path(&self) -> &Path {
+        &self.source.path
+    }
+
     /// Calls `each` with every subject and its facts, in the order of the file; new codes are
     /// added to `codes`. Returns the number of rows without a code, which are left out.
     ///
@@ -162,7 +170,7 @@ impl MedsPart<'_> {
     pub fn for_each_subject<E: From<LibraryError>>(
         &self,
         codes: &mut Codes,
-        each: &mut dyn FnMut(&Codes, SubjectId, &[Fact]) -> Result<(), E>,
+        each: &mut EachSubject<'_, E>,
     ) -> Result<u64, E> {
         let (mut facts, mut uncoded) = (Vec::new(), 0);
         let mut runs = self.runs.iter();
@@ -461,7 +469,7 @@ mod tests {
         assert_eq!(read(&parts[0]), (expected.to_vec(), 1));
         for (i, expected) in expected.iter().enumerate() {
             let part = MedsPart { runs: &parts[0].runs[i..=i], ..*parts.first().unwrap() };
-            assert_eq!(read(&part).0, [expected.clone()]);
+            assert_eq!(read(&part).0, *std::slice::from_ref(expected));
         }
     }
 
