@@ -4,8 +4,9 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, Float32Array, Int64Array, RecordBatch, StringArray};
-use arrow::array::{BooleanArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Float32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Int64Type, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, NaiveDateTime};
 use parquet::arrow::ArrowWriter;
@@ -96,7 +97,7 @@ fn told(path: &str) -> Value {
 /// Runs `label` and compares what it prints and writes with the oracle.
 fn compare(place: &Place, task: &str, expected: &Value, from: &[&str]) {
     let out = place.path("labels.parquet");
-    let printed = place.json(&[&["label", "--aces", task, "--out", &out], from].concat());
+    let printed = place.json(&[["label", "--aces", task, "--out", &out].as_slice(), from].concat());
     let told = told(&out);
     for key in ["labels", "positives", "subjects"] {
         assert_eq!((&printed[key], &told[key]), (&expected[key], &expected[key]), "{task}: {key}");
@@ -134,7 +135,7 @@ fn a_column_that_the_data_lack_is_named() {
     events(Path::new(&file), |_| true);
     place.json(&["import", "--format", "meds", &file]);
     let run = |task: &str, from: &[&str]| {
-        let done = place.run(&[&["label", "--aces", task, "--out", "x.parquet"], from].concat());
+        let done = place.run(&[["label", "--aces", task, "--out", "x.parquet"].as_slice(), from].concat());
         (done.status.code(), String::from_utf8(done.stderr).unwrap())
     };
     // The library keeps a unit, and no site.
@@ -145,7 +146,7 @@ fn a_column_that_the_data_lack_is_named() {
     let task = place.file("kidney.yaml", text.as_bytes());
     let labels = |from: &[&str]| {
         let out = place.path("labels.parquet");
-        place.json(&[&["label", "--aces", &task, "--out", &out], from].concat());
+        place.json(&[["label", "--aces", &task, "--out", &out].as_slice(), from].concat());
         told(&out)
     };
     let direct = labels(&["--meds", &file]);

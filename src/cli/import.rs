@@ -291,6 +291,9 @@ impl<'s> Import<'s> {
             self.summary.dropped += batch.num_rows() as u64 - new;
             self.add(filter(&batch, &kept)?)?;
         }
+        for column in reader.unkept() {
+            eprintln!("not kept: column '{column}', a list, a struct or of the name of another column of events");
+        }
         for (column, count) in reader.refused() {
             self.summary.read += count;
             self.summary.dead_letters += count;

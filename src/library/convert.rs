@@ -6,10 +6,11 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
+use super::table::EXTRA;
 use super::{LibraryError, Table};
 
 /// The schema as it lies in Delta.
@@ -22,14 +23,19 @@ pub(super) fn stored_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(schema.fields().iter().map(stored).collect::<Vec<_>>()))
 }
 
-/// Brings a batch into `schema`, column by name, extra columns dropped.
+/// Brings a batch into `schema`, column by name; columns that it does not have are dropped, and
+/// [`EXTRA`] is null where the batch lacks it.
 pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef, table: Table) -> Result<RecordBatch, LibraryError> {
     // Not "safe": a value that does not fit is an error, never a silent null.
     let options = CastOptions { safe: false, ..CastOptions::default() };
     let mut columns: Vec<ArrayRef> = Vec::with_capacity(schema.fields().len());
     for field in schema.fields() {
         let wrong = || LibraryError::Column { table, column: field.name().clone() };
-        let column = batch.column_by_name(field.name()).ok_or_else(wrong)?;
+        let column = match batch.column_by_name(field.name()) {
+            Some(column) => column,
+            None if field.name() == EXTRA => &new_null_array(field.data_type(), batch.num_rows()),
+            None => return Err(wrong()),
+        };
         if !field.is_nullable() && column.null_count() > 0 {
             return Err(wrong());
         }
@@ -43,8 +49,8 @@ pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef, table: Table) -> 
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
 
-/// Adds the address columns to the batch of one message: `partition`, `position` and, per
-/// row, its index `row`.
+/// Brings the events of one message into the schema of the events table: adds the address
+/// columns `partition`, `position` and, per row, its index `row`.
 ///
 /// # Errors
 /// If the partition does not fit an int32, or the batch has the columns already.
@@ -58,10 +64,14 @@ pub fn with_position(batch: &RecordBatch, partition: u32, position: i64) -> Resu
     with_address(batch, address)
 }
 
-/// Adds given address columns.
+/// Adds given address columns, and [`EXTRA`] where it is not there.
 pub(super) fn with_address(batch: &RecordBatch, address: [ArrayRef; 3]) -> Result<RecordBatch, LibraryError> {
     let mut fields: Vec<FieldRef> = batch.schema_ref().fields().iter().cloned().collect();
     let mut columns = batch.columns().to_vec();
+    if batch.column_by_name(EXTRA).is_none() {
+        fields.push(Arc::new(Field::new(EXTRA, DataType::Utf8, true)));
+        columns.push(new_null_array(&DataType::Utf8, batch.num_rows()));
+    }
     for (name, column) in ["partition", "position", "row"].into_iter().zip(address) {
         fields.push(Arc::new(Field::new(name, column.data_type().clone(), false)));
         columns.push(column);

@@ -8,9 +8,9 @@ use arrow::compute::interleave_record_batch;
 use deltalake::kernel::Transaction;
 
 use super::append::{CHUNK_ROWS, Writer, commit_rows};
-use super::table::application_version;
+use super::table::{application_version, history_schema};
 use super::{Library, LibraryError, Table, convert};
-use crate::events::{self, EventsError, EventsView, Micros, bucket};
+use crate::events::{EventsError, EventsView, Micros, bucket};
 
 /// Position of the first row ever imported. Live positions are not negative.
 pub(super) const FIRST: i64 = -(1 << 62);
@@ -20,7 +20,7 @@ const IMPORTED: &str = "auscult-import";
 const PARTITIONS: &str = "auscult-import-partitions";
 
 impl Library {
-    /// Imports `rows` (event schema) into the history of `partitions` partitions, in one
+    /// Imports `rows` (event schema, and what MEDS data say beyond it) into the history of `partitions` partitions, in one
     /// commit. Returns the number of rows.
     ///
     /// A row goes to the partition of its subject, and within it stands in the order of
@@ -33,7 +33,7 @@ impl Library {
     /// [`Conflict`](LibraryError::Conflict) where another import was first; if a row has no
     /// subject; else whatever the storage says.
     pub async fn append_history(&self, rows: Vec<RecordBatch>, partitions: u32) -> Result<u64, LibraryError> {
-        let schema = events::schema();
+        let schema = history_schema();
         let rows =
             rows.iter().map(|batch| convert::conform(batch, &schema, Table::Events)).collect::<Result<Vec<_>, _>>()?;
         let order = in_order(&rows, partitions)?;

@@ -29,7 +29,7 @@ const LOOK_UPS: usize = 8;
 /// A table of the library.
 #[derive(Copy, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Table {
-    /// The log of record: the event schema and `partition`, `position`, `row`.
+    /// The log of record: the event schema, [`EXTRA`], and `partition`, `position`, `row`.
     Events,
     /// Every score, from `auscult.scores`.
     Predictions,
@@ -37,7 +37,14 @@ pub enum Table {
     Alerts,
 }
 
-static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| positioned(events::schema().fields().iter().cloned().collect()));
+/// Column of what imported MEDS data say beyond the event schema: a JSON object of column and
+/// value, null where there is nothing. Live events have none.
+pub(super) const EXTRA: &str = "extra";
+
+static HISTORY: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(events::schema().fields().iter().cloned().chain([text(EXTRA, true)]).collect::<Vec<_>>()))
+});
+static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| positioned(HISTORY.fields().iter().cloned().collect()));
 static PREDICTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
     positioned(vec![
         text("task", false),
@@ -137,6 +144,11 @@ impl Table {
     pub(super) fn partitions_application(self) -> String {
         format!("auscult-{}-partitions", self.name())
     }
+}
+
+/// Schema of the rows that an import brings: the event schema and [`EXTRA`].
+pub(super) fn history_schema() -> SchemaRef {
+    Arc::clone(&HISTORY)
 }
 
 fn text(name: &str, nullable: bool) -> Arc<Field> {

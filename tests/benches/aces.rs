@@ -66,8 +66,8 @@ fn main() {
         for task in &tasks {
             let out = folder.path().join("labels.parquet");
             let arguments = ["label", "--aces", task.to_str().unwrap(), "--out", out.to_str().unwrap()];
-            for (from, more) in [("meds", ["--meds", data.to_str().unwrap()].as_slice()), ("library", &[])] {
-                let runs: Vec<Run> = (0..RUNS).map(|_| run(&library, &[&arguments, more].concat())).collect();
+            for (from, more) in [("meds", ["--meds", data.to_str().unwrap()].as_slice()), ("library", [].as_slice())] {
+                let runs: Vec<Run> = (0..RUNS).map(|_| run(&library, &[arguments.as_slice(), more].concat())).collect();
                 let name = task.file_stem().unwrap().to_string_lossy();
                 print(json!({"copies": copies, "from": from, "command": "label", "task": name}), &runs);
             }

@@ -16,6 +16,9 @@
 //! out/{shard}/{window}/{code,value}/{...}.npz     scipy.sparse.load_npz
 //! ```
 //!
+//! MEDS-Tab 0.2.0 has the same rows and columns, but leaves out the last event of every time, counts times
+//! where it says events, and has no right minimum or maximum; the tests tell its figures from these.
+//!
 //! Promises that what is written depends on the data alone, not on the threads, and that the memory is
 //! that of a subject or two a thread, whatever the size of the data. The output appears whole or not at all.
 //! Must never leave an event out because it is the last of its time, and must never look past a row's time.

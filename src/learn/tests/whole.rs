@@ -220,6 +220,10 @@ fn too_little_to_learn_from_is_refused_and_registers_nothing() {
     assert!(reason(&place, &TASK.replace("\"ICU\"", "\"WARD\"")).starts_with("no prediction"));
     let living = Place::new((0..SUBJECTS).filter(|i| !dies(*i)));
     assert!(reason(&living, &TASK.replace("min_positives = 10", "min_positives = 1")).starts_with("0 of"));
+    assert!(reason(&living, TASK).ends_with("that occur in no record with a prediction: death"));
+    let dying = Place::new((0..SUBJECTS).filter(|i| dies(*i) && i % 100 != 0));
+    let all = reason(&dying, &TASK.replace("min_subjects = 50", "min_subjects = 5"));
+    assert!(all.contains("rows of training subjects are positive, and both outcomes are needed"), "{all}");
     assert_eq!(place.registry.list().unwrap(), []);
 }
 

@@ -10,15 +10,19 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array};
-use arrow::compute::interleave_record_batch;
+use arrow::array::{AsArray, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, new_null_array};
+use arrow::compute::{cast, interleave_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use futures::StreamExt as _;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use serde_json::json;
 
-use super::super::{Library, LibraryError};
+use super::super::history::Scan;
+use super::super::table::{EXTRA, data_files};
+use super::super::{Library, LibraryError, Table};
+use super::extra::ExtraColumns;
 use crate::events::{EventKey, EventsView, Links, Micros, Op, Seen, Split, SubjectId, TOKEN, column, schema, split_of};
 
 /// Version of the standard that is written.
@@ -55,7 +59,7 @@ pub async fn export_meds(
 ) -> Result<Exported, LibraryError> {
     prepare(dir)?;
     let built = dir.join(BUILT);
-    let mut summary = Summary::default();
+    let mut summary = Summary { extra: extra_columns(library).await?, ..Summary::default() };
     let mut read = 0;
     for partition in library.partitions().await? {
         let mut holding = Holding::default();
@@ -85,6 +89,18 @@ pub async fn export_meds(
     }
     fs::remove_dir_all(&built).map_err(LibraryError::io(&built))?;
     Ok(Exported { subjects: summary.splits.len() as u64, events: summary.events })
+}
+
+/// What imported MEDS data said beyond the event schema: every file of the export has all of it.
+async fn extra_columns(library: &Library) -> Result<ExtraColumns, LibraryError> {
+    let mut extra = ExtraColumns::default();
+    let Some(delta) = library.open_table(Table::Events).await? else { return Ok(extra) };
+    let paths: Vec<String> = data_files(&delta, Table::Events)?.into_iter().map(|file| file.path).collect();
+    let mut stream = Scan::new(delta, Table::Events)?.rows(&paths, &[EXTRA]).await?.execute_stream().await?;
+    while let Some(batch) = stream.next().await {
+        extra.see(cast(batch?.column(0), &DataType::Utf8)?.as_string::<i32>());
+    }
+    Ok(extra)
 }
 
 /// Makes the target, or checks that an export may take its place.
@@ -185,16 +201,19 @@ impl Holding {
             summary.events += subject.len() as u64;
             files.entry(split).or_default().extend(subject.iter().map(|row| row.2));
         }
-        let batches = self.batches.iter().map(|batch| batch.project(&COLUMNS)).collect::<Result<Vec<_>, _>>()?;
+        let batches = self.batches.iter().map(projected).collect::<Result<Vec<_>, _>>()?;
         let batches: Vec<&RecordBatch> = batches.iter().collect();
-        let schema = data_schema();
+        let schema = data_schema(&summary.extra);
         for (split, places) in files {
             let folder = data.join(split.as_str());
             fs::create_dir_all(&folder).map_err(LibraryError::io(&folder))?;
             let mut file = parquet(folder.join(format!("{partition}.parquet")), Arc::clone(&schema))?;
             for chunk in places.chunks(CHUNK_ROWS) {
-                let rows = interleave_record_batch(&batches, chunk)?;
-                file.write(&RecordBatch::try_new(Arc::clone(&schema), rows.columns().to_vec())?)?;
+                let mut columns = interleave_record_batch(&batches, chunk)?.columns().to_vec();
+                if let Some(objects) = columns.pop() {
+                    columns.extend(summary.extra.columns(objects.as_string::<i32>()));
+                }
+                file.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
             }
             file.close()?;
         }
@@ -209,6 +228,7 @@ struct Summary {
     splits: Vec<(SubjectId, Split)>,
     seen: HashSet<SubjectId>,
     events: u64,
+    extra: ExtraColumns,
 }
 
 impl Summary {
@@ -251,7 +271,7 @@ impl Summary {
             "etl_version": env!("CARGO_PKG_VERSION"),
             "meds_version": MEDS,
             "created_at": chrono::Utc::now().to_rfc3339(),
-            "other_extension_columns": EXTENSIONS,
+            "other_extension_columns": EXTENSIONS.into_iter().chain(self.extra.names()).collect::<Vec<_>>(),
         });
         let path = folder.join("dataset.json");
         fs::write(&path, format!("{dataset:#}\n")).map_err(LibraryError::io(path))
@@ -273,13 +293,19 @@ const COLUMNS: [usize; 11] = [
     column::IMPLAUSIBLE,
 ];
 
-fn data_schema() -> SchemaRef {
+/// Those columns of rows of the history, and last what they say beyond the event schema.
+fn projected(batch: &RecordBatch) -> Result<RecordBatch, LibraryError> {
+    let extra = batch.schema_ref().index_of(EXTRA)?;
+    Ok(batch.project(&[COLUMNS.as_slice(), &[extra]].concat())?)
+}
+
+fn data_schema(extra: &ExtraColumns) -> SchemaRef {
     let events = schema();
     let field = |&i: &usize| {
         let field = events.field(i).clone();
         if i == column::SUBJECT_ID { field.with_nullable(false) } else { field }
     };
-    Arc::new(Schema::new(COLUMNS.iter().map(field).collect::<Vec<_>>()))
+    Arc::new(Schema::new(COLUMNS.iter().map(field).chain(extra.fields()).collect::<Vec<_>>()))
 }
 
 fn parquet(path: PathBuf, schema: SchemaRef) -> Result<ArrowWriter<File>, LibraryError> {

@@ -3,6 +3,7 @@
 
 mod columns;
 mod export;
+mod extra;
 mod read;
 mod subjects;
 #[cfg(test)]

@@ -5,13 +5,14 @@
 //! memory of a subject's rows, give every row an identity of its own: equal rows of a
 //! subject are numbered, so that none is lost, and a second import adds nothing.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, BooleanArray, Float32Array, Int64Array, LargeStringArray, RecordBatch, StringArray,
+    Array, AsArray, BooleanArray, Float32Array, Int64Array, LargeStringArray, RecordBatch, StringArray, StringBuilder,
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Float32Type, Schema};
@@ -19,9 +20,11 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::super::LibraryError;
+use super::super::table::history_schema;
 use super::columns::{
     self, instants, integers, is_instant, is_number, is_text, named, strings, text, to, unusable, valid,
 };
+use super::extra::Extra;
 use crate::events::{EventKey, EventRef, EventsBuilder, Micros, Op, SubjectId};
 
 /// Rows of a batch.
@@ -35,6 +38,8 @@ pub struct MedsReader {
     open: Option<MedsFile>,
     subjects: HashSet<i64>,
     builder: EventsBuilder,
+    extra: StringBuilder,
+    unkept: BTreeSet<String>,
     rows: u64,
     refused: BTreeMap<&'static str, u64>,
 }
@@ -50,7 +55,8 @@ impl fmt::Debug for MedsReader {
 /// `subject_id` is kept. Optional columns that are absent are null; `value` stands for
 /// `numeric_value` where that is absent. A value that is not finite is no value. `unit`,
 /// `concept`, `encounter_id`, `recorded_at` and `implausible` are read where the file has them, as an
-/// export of this library does; other columns are left out. Without `recorded_at` a row
+/// export of this library does; what other columns say is kept beside the event, where it has a
+/// text. Without `recorded_at` a row
 /// became known at its `time`, a static one at the subject's earliest time.
 ///
 /// # Errors
@@ -62,6 +68,8 @@ pub fn read_meds(path: &Path) -> Result<MedsReader, LibraryError> {
         open: None,
         subjects: HashSet::new(),
         builder: EventsBuilder::new(),
+        extra: StringBuilder::new(),
+        unkept: BTreeSet::new(),
         rows: 0,
         refused: BTreeMap::new(),
     })
@@ -78,20 +86,30 @@ impl MedsReader {
         &self.refused
     }
 
+    /// Columns of the files read so far that cannot be kept: lists, structs, and such as have the name of
+    /// another column of events.
+    pub fn unkept(&self) -> &BTreeSet<String> {
+        &self.unkept
+    }
+
     fn batch(&mut self) -> Result<Option<RecordBatch>, LibraryError> {
         loop {
             if self.open.is_none() {
                 let Some(path) = self.files.pop_front() else { return Ok(None) };
-                self.open = Some(MedsFile::open(path, &mut self.subjects)?);
+                let file = MedsFile::open(path, &mut self.subjects)?;
+                self.unkept.extend(file.extra.unkept.iter().cloned());
+                self.open = Some(file);
             }
             let Some(file) = &mut self.open else { continue };
             match file.rows.next() {
                 Some(batch) => {
                     let batch = batch?;
                     self.rows += batch.num_rows() as u64;
-                    file.events(&batch, &mut self.builder, &mut self.refused)?;
+                    file.events(&batch, &mut self.builder, &mut self.extra, &mut self.refused)?;
                     if !self.builder.is_empty() {
-                        return Ok(Some(self.builder.finish()?));
+                        let mut columns = self.builder.finish()?.columns().to_vec();
+                        columns.push(Arc::new(self.extra.finish()));
+                        return Ok(Some(RecordBatch::try_new(history_schema(), columns)?));
                     }
                 }
                 None => self.open = None,
@@ -118,6 +136,7 @@ impl Iterator for MedsReader {
 struct MedsFile {
     name: String,
     columns: Columns,
+    extra: Extra,
     earliest: HashMap<i64, Micros>,
     rows: ParquetRecordBatchReader,
     /// Row in the file of the next row.
@@ -186,9 +205,10 @@ impl MedsFile {
             .map_err(|_| unusable(&path, "it is no parquet file, or a damaged one"))?;
         let columns = Columns::find(&path, builder.schema())?;
         let earliest = first_pass(&path, &columns, subjects)?;
-        let mask = ProjectionMask::roots(builder.parquet_schema(), columns.all());
+        let extra = Extra::find(builder.schema(), &columns.all());
+        let mask = ProjectionMask::roots(builder.parquet_schema(), columns.all().into_iter().chain(extra.places()));
         let rows = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build()?;
-        Ok(MedsFile { name, columns, earliest, rows, at: 0, subject: None, seen: HashMap::new() })
+        Ok(MedsFile { name, columns, extra, earliest, rows, at: 0, subject: None, seen: HashMap::new() })
     }
 
     /// Adds the rows of a batch to the builder, in the file's order.
@@ -196,11 +216,13 @@ impl MedsFile {
         &mut self,
         batch: &RecordBatch,
         builder: &mut EventsBuilder,
+        extra: &mut StringBuilder,
         refused: &mut BTreeMap<&'static str, u64>,
     ) -> Result<(), LibraryError> {
         let cells = Cells::of(batch, &self.columns)?;
+        let objects = self.extra.objects(batch)?;
         let context = blake3::Hasher::new_derive_key(IDENTITY);
-        for i in 0..batch.num_rows() {
+        for (i, object) in objects.iter().enumerate() {
             let source = format!("{}#{}", self.name, self.at);
             self.at += 1;
             if cells.subject.is_null(i) || cells.code.is_null(i) {
@@ -237,6 +259,7 @@ impl MedsFile {
             };
             event.event_key = self.identity(&context, &event);
             builder.push(&event)?;
+            extra.append_option(object.as_deref());
         }
         Ok(())
     }

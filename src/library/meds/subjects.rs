@@ -252,7 +252,7 @@ impl Source {
     }
 
     fn rows(&self) -> u64 {
-        self.groups().last().map_or(0, |(_, rows)| rows.end)
+        u64::try_from(self.metadata.metadata().file_metadata().num_rows()).unwrap_or(0)
     }
 
     /// Every row group, and which rows of the file it has.

@@ -254,6 +254,84 @@ async fn an_export_is_a_meds_data_set_of_what_holds() {
     assert_eq!(back, should);
 }
 
+/// The rows of a data set as text, sorted: of the named columns.
+fn rows_of(dir: &Path, columns: &[&str]) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for file in super::columns::files(dir).unwrap() {
+        let table = table(&file);
+        let cells: Vec<Vec<String>> = columns
+            .iter()
+            .map(|name| {
+                let column = &table[*name];
+                (0..table.num_rows()).map(|i| arrow::util::display::array_value_to_string(column, i).unwrap()).collect()
+            })
+            .collect();
+        rows.extend((0..table.num_rows()).map(|i| cells.iter().map(|column| column[i].clone()).collect::<Vec<_>>()));
+    }
+    rows.sort();
+    rows
+}
+
+/// In, out, in again and out again: the same rows, with columns that the event schema does not have.
+#[tokio::test(flavor = "multi_thread")]
+async fn extra_columns_survive_with_their_types() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("events.parquet");
+    let subjects: Vec<Option<i64>> = [1, 1, 1, 2, 2, 3].map(Some).to_vec();
+    let stays: ArrayRef =
+        Arc::new(arrow::array::Int32Array::from(vec![None, Some(-4), Some(i32::MAX), None, Some(0), None]));
+    let shares: ArrayRef =
+        Arc::new(Float64Array::from(vec![Some(0.1), Some(2.0), None, Some(f64::NAN), None, Some(1e300)]));
+    let flags: ArrayRef =
+        Arc::new(arrow::array::BooleanArray::from(vec![Some(true), None, Some(false), None, None, None]));
+    let lists = arrow::array::ListArray::from_iter_primitive::<Int64Type, _, _>((0..6).map(|i| Some([Some(i)])));
+    write(
+        &path,
+        vec![
+            ("subject_id", ints(&subjects)),
+            ("time", seconds(&[None, Some(10), Some(10), Some(5), None, Some(7)])),
+            ("code", texts(&[Some("A"), Some("B"), Some("B"), Some("C"), Some("D"), Some("A")])),
+            ("table", texts(&[Some("say \"so\""), Some("lab"), None, Some("lab"), Some("müde\n"), Some("")])),
+            ("stay", stays),
+            ("share", shares),
+            ("flag", flags),
+            ("stored", seconds(&[None, Some(1), None, None, None, None])),
+            ("concept", Arc::new(Float64Array::from(vec![1.0; 6])) as ArrayRef),
+            ("parts", Arc::new(lists) as ArrayRef),
+        ],
+    );
+    let mut dirs = vec![path.clone()];
+    for turn in 0..2 {
+        let (_library, url) = temporary();
+        let library = Library::open(&url).await.unwrap();
+        let mut reader = read_meds(dirs.last().unwrap()).unwrap();
+        let rows: Vec<_> = reader.by_ref().map(Result::unwrap).collect();
+        let unkept: &[&str] = if turn == 0 { &["concept", "parts"] } else { &[] };
+        assert_eq!(reader.unkept().iter().map(String::as_str).collect::<Vec<_>>(), unkept);
+        assert_eq!(library.append_history(rows, 3).await.unwrap(), 6);
+        let dir = folder.path().join(format!("export{turn}"));
+        assert_eq!(export_meds(&library, &dir, &mut |_| {}).await.unwrap(), Exported { subjects: 3, events: 6 });
+        let first = table(&super::columns::files(&dir).unwrap()[0]);
+        let kinds = ["table", "stay", "share", "flag", "stored"].map(|name| first[name].data_type().clone());
+        let text = DataType::Utf8;
+        assert_eq!(kinds, [text.clone(), DataType::Int64, DataType::Float64, DataType::Boolean, text]);
+        let dataset = std::fs::read_to_string(dir.join("metadata/dataset.json")).unwrap();
+        assert!(dataset.contains("\"stay\"") && dataset.contains("\"unit\""), "{dataset}");
+        dirs.push(dir);
+    }
+    let given = rows_of(&dirs[0], &["subject_id", "code", "table", "stay", "share", "flag"]);
+    let mut should = given.clone();
+    for row in &mut should {
+        // What is not finite is no value.
+        row[4] = row[4].replace("NaN", "");
+    }
+    should.sort();
+    assert_eq!(rows_of(&dirs[1], &["subject_id", "code", "table", "stay", "share", "flag"]), should);
+    let all =
+        ["subject_id", "time", "code", "table", "stay", "share", "flag", "stored", "recorded_at", "numeric_value"];
+    assert_eq!(rows_of(&dirs[1], &all), rows_of(&dirs[2], &all));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_export_replaces_only_an_export() {
     let (_folder, url) = temporary();
