@@ -164,14 +164,16 @@ pub async fn tabularize_library(library: &Library, tabular: &Tabular, out: &Path
     for &partition in &partitions {
         let mut facts = facts(library, partition).await?;
         let numbers = numbers(&facts, &mut codes);
+        let of = facts.subjects().into_iter().map(|subject| (subject, rows(&mut facts, subject, &numbers)));
+        let subjects: Vec<(SubjectId, Vec<Fact>)> = of.collect();
         for split in [Split::Train, Split::Tuning, Split::HeldOut] {
-            let subjects: Vec<SubjectId> = facts.subjects().into_iter().filter(|&id| split_of(id) == split).collect();
-            if subjects.is_empty() {
+            let of_split = || subjects.iter().filter(|(subject, _)| split_of(*subject) == split);
+            if of_split().next().is_none() {
                 continue;
             }
             let folder = draft.folder.join(split.as_str()).join(partition.to_string());
             let shard = write_shard(tabular, &columns, &folder, &mut |each| {
-                subjects.iter().try_for_each(|&subject| each(subject, &rows(&mut facts, subject, &numbers)))
+                of_split().try_for_each(|(subject, rows)| each(*subject, rows))
             })?;
             report.add(shard);
         }

@@ -273,7 +273,8 @@ fn the_matrices_of_the_library_are_those_of_its_export() {
     };
     let direct = folder.join("direct");
     let report = place.runtime.block_on(learn::tabularize_library(&place.library, &tabular, &direct)).unwrap();
-    // A row each hour of the first day, one at the end of the stay, one behind it, and one at a death that was not withdrawn.
+    // A row each hour of the first day, one at the end of the stay, one behind it, and one at a death that was not
+    // withdrawn.
     let deaths = (0..SUBJECTS).filter(|i| dies(*i) && i % 100 != 0).count() as u64;
     assert_eq!((report.rows, report.codes, report.value_codes), (26 * SUBJECTS as u64 + deaths, 5, 1));
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, DictionaryArray, Float32Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, AsArray, BooleanArray, DictionaryArray, Float32Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Float32Type, Int32Type, Schema};
@@ -60,6 +60,8 @@ struct Source {
     time: usize,
     code: usize,
     numeric: Option<usize>,
+    /// That of an export of this library which marks numbers that cannot be.
+    implausible: Option<usize>,
     tested: Vec<usize>,
 }
 
@@ -246,9 +248,13 @@ impl Source {
         }
         let schema = Arc::new(Schema::new_with_metadata(fields, plain.schema().metadata().clone()));
         let options = ArrowReaderOptions::new().with_schema(schema);
+        let plain_schema = Arc::clone(plain.schema());
         let metadata = ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).unwrap_or(plain);
         let Columns { subject, time, code, numeric, .. } = found;
-        Ok(Source { path, metadata, subject, time, code, numeric, tested })
+        // Another tool's column may have this name by chance, with another meaning.
+        let marks = |place: &usize| *plain_schema.field(*place).data_type() == DataType::Boolean;
+        let implausible = plain_schema.index_of("implausible").ok().filter(marks);
+        Ok(Source { path, metadata, subject, time, code, numeric, implausible, tested })
     }
 
     fn rows(&self) -> u64 {
@@ -274,7 +280,7 @@ impl Source {
 
     /// Some rows of a row group.
     fn reader(&self, group: usize, skipped: u64, rows: u64) -> Result<ParquetRecordBatchReader, LibraryError> {
-        let columns = [self.subject, self.time, self.code].into_iter().chain(self.numeric);
+        let columns = [self.subject, self.time, self.code].into_iter().chain(self.numeric).chain(self.implausible);
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), columns.chain(self.tested.iter().copied()));
         let builder = self.builder(group)?.with_projection(mask);
         Ok(builder.with_offset(skipped as usize).with_limit(rows as usize).build()?)
@@ -313,6 +319,7 @@ struct Cells {
     time: TimestampMicrosecondArray,
     code: DictionaryArray<Int32Type>,
     numeric: Option<Float32Array>,
+    implausible: Option<BooleanArray>,
     /// Columns that are tested, and for what.
     tested: Vec<(StringArray, String)>,
 }
@@ -325,6 +332,10 @@ impl Cells {
             Some(place) => Some(to(&column(place)?, &DataType::Float32)?.as_primitive::<Float32Type>().clone()),
             None => None,
         };
+        let implausible = match source.implausible {
+            Some(place) => Some(column(place)?.as_boolean().clone()),
+            None => None,
+        };
         let tested = source.tested.iter().zip(tests).map(|(place, test)| {
             let texts: ArrayRef = column(*place)?;
             Ok::<_, LibraryError>((strings(&texts)?, test.value.clone()))
@@ -334,6 +345,7 @@ impl Cells {
             time: instants(&column(source.time)?)?,
             code: to(&column(source.code)?, &dictionary())?.as_dictionary::<Int32Type>().clone(),
             numeric,
+            implausible,
             tested: tested.collect::<Result<_, _>>()?,
         })
     }
@@ -355,10 +367,17 @@ impl Cells {
             facts.push(Fact {
                 time: self.time.is_valid(i).then(|| self.time.value(i)),
                 code: if passed == 0 { numbers.of_key[key] } else { codes.number(numbers.text(key), passed) },
-                value: self.numeric.as_ref().filter(|v| v.is_valid(i)).map_or(f32::NAN, |v| v.value(i)),
+                value: self.value(i),
             });
         }
         uncoded
+    }
+
+    /// The number of a row; NaN where there is none, or one that cannot be.
+    fn value(&self, i: usize) -> f32 {
+        let marked = self.implausible.as_ref().is_some_and(|marks| marks.is_valid(i) && marks.value(i));
+        let value = self.numeric.as_ref().filter(|values| values.is_valid(i) && !marked);
+        value.map_or(f32::NAN, |values| values.value(i))
     }
 
     /// The tests that a row passes, a bit each.
@@ -411,6 +430,7 @@ mod tests {
             ("time", Arc::new(TimestampSecondArray::from_iter(rows.iter().map(|row| row.1)))),
             ("code", Arc::new(StringArray::from_iter(rows.iter().map(|row| row.2)))),
             ("value", Arc::new(Float32Array::from_iter((0..rows.len()).map(|i| (i % 2 == 1).then_some(i as f32))))),
+            ("implausible", Arc::new(BooleanArray::from_iter((0..rows.len()).map(|i| (i != 3).then_some(i == 7))))),
             ("site", Arc::new(StringArray::from_iter(rows.iter().map(|row| Some(row.3))))),
         ];
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
@@ -461,7 +481,7 @@ mod tests {
         let fact = |time, code: &str, passed, value| (time, code.to_owned(), passed, value);
         let expected = [
             (7, vec![fact(None, "B", 2, Some(1.0)), fact(Some(1), "A", 0, None), fact(Some(2), "A", 2, Some(3.0))]),
-            (-2, vec![fact(Some(4), "C", 0, Some(5.0)), fact(Some(6), "B", 0, Some(7.0))]),
+            (-2, vec![fact(Some(4), "C", 0, Some(5.0)), fact(Some(6), "B", 0, None)]),
             (9, vec![fact(Some(7), "A", 0, None)]),
         ];
         let parts = subjects.parts(2);
