@@ -90,11 +90,14 @@ fn invariant_09_nobody_waits_for_a_silent_broker_for_ever() {
 }
 
 /// Waits that end by another's: (file, what is called, how often, what bounds it).
-const ENDED_BY_OTHERS: [(&str, &str, usize, &str); 7] = [
+const ENDED_BY_OTHERS: [(&str, &str, usize, &str); 10] = [
     ("cli/run.rs", ".recv()", 2, "a signal is what it is there for"),
     ("cli/demo/mod.rs", ".join()", 3, "the waits of the thread"),
     ("kafka/source.rs", ".join()", 1, "the thread looks at the stop between polls"),
     ("kafka/publisher.rs", ".join()", 1, "each step of a transaction has its deadline"),
+    ("learn/features.rs", ".recv()", 1, "the replay that sends ends with the history, and its sender with it"),
+    ("learn/tabular/shard.rs", ".recv()", 1, "who sends is gone when the data end"),
+    ("learn/tabular/shard.rs", ".join()", 1, "a worker ends when nothing more is sent"),
     ("roles/runtime.rs", ".join()", 1, "a role ends by the stop, the process by shutdown.deadline"),
     ("roles/recover.rs", ".join()", 1, "the thread reads files; health watches the role"),
     ("telemetry/stop.rs", ".wait_for(", 1, "the stop is what it waits for"),
