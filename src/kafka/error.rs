@@ -159,6 +159,12 @@ impl KafkaError {
         }
     }
 
+    /// Whether the broker does not know what it was asked for.
+    pub(super) fn is_unsupported(&self) -> bool {
+        use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};
+        matches!(self, KafkaError::Ask { cause: Cause::GroupListFetch(Code::UnsupportedFeature), .. })
+    }
+
     /// Whether a message was not taken because of its length.
     pub fn is_too_long(&self) -> bool {
         use rdkafka::error::{KafkaError as Cause, RDKafkaErrorCode as Code};
