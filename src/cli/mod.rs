@@ -136,7 +136,6 @@ enum CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            CliError::Unread => 0,
             CliError::Site(_) | CliError::Task(_) | CliError::Mapping(_) | CliError::Usage(_) => 2,
             _ => 1,
         }

@@ -1,7 +1,9 @@
 //! `query`: SQL over the library.
 
+use std::fs::DirBuilder;
 use std::io::{self, Write};
-use std::path::Path;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 
 use arrow::array::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
@@ -12,7 +14,7 @@ use super::features::tasks;
 use super::{CliError, SiteArgs, runtime, spinner, unread};
 use crate::learn;
 use crate::library::{Library, LibraryError, Query};
-use crate::roles::Site;
+use crate::roles::{Site, wall_now};
 
 /// Name of the table of what every prediction was, or would have been, made of.
 const FEATURES: &str = "features";
@@ -49,7 +51,7 @@ pub(super) fn run(args: QueryArgs) -> Result<(), CliError> {
         // Lives until the last row is printed.
         let mut folder = None;
         if query.reads(FEATURES) {
-            let made = tempfile_folder()?;
+            let made = Folder::new()?;
             let file = made.path.join("features.parquet");
             features(&site, &library, &file).await?;
             query = query.with_file(FEATURES, file);
@@ -76,7 +78,19 @@ async fn features(site: &Site, library: &Library, file: &Path) -> Result<(), Cli
 
 /// A folder for one query, gone when it is dropped.
 struct Folder {
-    path: std::path::PathBuf,
+    path: PathBuf,
+}
+
+impl Folder {
+    fn new() -> Result<Folder, CliError> {
+        // The time too: in a container every process may have the same number, and one that was killed left its folder.
+        let name = format!("auscult-query-{}-{}", std::process::id(), wall_now());
+        let path = std::env::temp_dir().join(name);
+        // For this user only: it holds what is known of patients.
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|cause| CliError::File { path: path.display().to_string(), cause })?;
+        Ok(Folder { path })
+    }
 }
 
 impl Drop for Folder {
@@ -84,15 +98,6 @@ impl Drop for Folder {
         // Whoever cleans the system's folder of temporary files takes what could not be removed.
         let _ = std::fs::remove_dir_all(&self.path);
     }
-}
-
-fn tempfile_folder() -> Result<Folder, CliError> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let path = std::env::temp_dir().join(format!("auscult-query-{}", std::process::id()));
-    // For this user only: it holds what is known of patients.
-    let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
-    made.map_err(|cause| CliError::File { path: path.display().to_string(), cause })?;
-    Ok(Folder { path })
 }
 
 /// Prints rows to stdout as they come.

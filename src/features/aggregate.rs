@@ -1,6 +1,6 @@
 //! The words of `features.toml`: windows, aggregates, demographics.
 
-use crate::events::Micros;
+use crate::events::{DAY, HOUR, Micros, SECOND};
 
 /// Span of samples that a feature looks at, back from the prediction.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -148,5 +148,23 @@ impl Demographic {
             Demographic::Sex => "",
             Demographic::HoursInEncounter | Demographic::HourOfDay => "h",
         }
+    }
+}
+
+/// A window in words: `in the 8 h before the prediction`.
+pub(super) fn window_words(window: Window) -> String {
+    match window {
+        Window::Back(span) => format!("in the {} before the prediction", span_words(span)),
+        Window::Encounter => "since the encounter began".to_owned(),
+        Window::Ever => "ever".to_owned(),
+    }
+}
+
+/// A span in words: `8 h`, `30 min`.
+pub(super) fn span_words(span: Micros) -> String {
+    let units = [(DAY, "d"), (HOUR, "h"), (60 * SECOND, "min"), (SECOND, "s")];
+    match units.into_iter().find(|(unit, _)| span % unit == 0) {
+        Some((unit, name)) => format!("{} {name}", span / unit),
+        None => format!("{span} us"),
     }
 }

@@ -8,9 +8,10 @@
 //! Its samples are a cache of what they follow from, no part of the state: brought up to date
 //! from the earliest change on, when they are looked at.
 
+use super::aggregate::span_words;
 use super::formula::Formula;
 use super::series::{STATIC, Sample, Series, hours};
-use super::spec::{FeatureSpec, span_words};
+use super::spec::FeatureSpec;
 use crate::events::{Micros, SECOND};
 
 /// A moment that never comes: nothing is out of date.
@@ -173,7 +174,7 @@ fn extend(derived: &Derived, own: &mut Series, series: &[Series], from: Micros, 
                 Of::Nothing => f64::NAN,
             };
         }
-        let value = derived.formula.value(&values) as f32;
+        let value = derived.formula.value(&|place| values[place]) as f32;
         if value.is_finite() {
             own.insert(Sample { time: at, value, fact: 0 });
         }

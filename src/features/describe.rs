@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::NONE;
-use super::aggregate::{Aggregate, Demographic};
-use super::spec::{Column, FeatureSpec, Pane, SeriesOf, window_words};
+use super::aggregate::{Aggregate, Demographic, window_words};
+use super::spec::{Column, FeatureSpec, Pane, SeriesOf};
 
 /// What a feature is, and what it is made of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]

@@ -122,9 +122,10 @@ impl Formula {
         &self.inputs
     }
 
-    /// Its value for `values` of the inputs; NaN is missing, here and there.
-    pub(super) fn value(&self, values: &[f64]) -> f64 {
-        finite(evaluate(&self.root, values))
+    /// Its value, where `input` gives that of each of [`inputs`](Self::inputs) by its place; NaN is
+    /// missing, here and there.
+    pub(super) fn value(&self, input: &dyn Fn(usize) -> f64) -> f64 {
+        finite(evaluate(&self.root, input))
     }
 }
 
@@ -137,23 +138,23 @@ fn truth(holds: bool) -> f64 {
     f64::from(u8::from(holds))
 }
 
-fn evaluate(node: &Node, values: &[f64]) -> f64 {
+fn evaluate(node: &Node, input: &dyn Fn(usize) -> f64) -> f64 {
     match node {
         Node::Number(number) => *number,
-        Node::Input(input) => values.get(*input).copied().unwrap_or(f64::NAN),
-        Node::Negate(of) => -evaluate(of, values),
-        Node::Not(of) => 1.0 - evaluate(of, values),
-        Node::IsNull(of) => truth(evaluate(of, values).is_nan()),
-        Node::Binary(operator, left, right) => binary(*operator, evaluate(left, values), evaluate(right, values)),
+        Node::Input(place) => input(*place),
+        Node::Negate(of) => -evaluate(of, input),
+        Node::Not(of) => 1.0 - evaluate(of, input),
+        Node::IsNull(of) => truth(evaluate(of, input).is_nan()),
+        Node::Binary(operator, left, right) => binary(*operator, evaluate(left, input), evaluate(right, input)),
         Node::Case(branches, otherwise) => {
-            let held = branches.iter().find(|(condition, _)| evaluate(condition, values) == 1.0);
+            let held = branches.iter().find(|(condition, _)| evaluate(condition, input) == 1.0);
             match (held, otherwise) {
-                (Some((_, result)), _) => evaluate(result, values),
-                (None, Some(otherwise)) => evaluate(otherwise, values),
+                (Some((_, result)), _) => evaluate(result, input),
+                (None, Some(otherwise)) => evaluate(otherwise, input),
                 (None, None) => f64::NAN,
             }
         }
-        Node::Call(function, arguments) => call(*function, arguments, values),
+        Node::Call(function, arguments) => call(*function, arguments, input),
     }
 }
 
@@ -180,14 +181,14 @@ fn binary(operator: Operator, a: f64, b: f64) -> f64 {
     }
 }
 
-fn call(function: Function, arguments: &[Node], values: &[f64]) -> f64 {
-    let mut known = arguments.iter().map(|argument| evaluate(argument, values)).filter(|value| !value.is_nan());
-    let first = || arguments.first().map_or(f64::NAN, |argument| evaluate(argument, values));
+fn call(function: Function, arguments: &[Node], input: &dyn Fn(usize) -> f64) -> f64 {
+    let mut known = arguments.iter().map(|argument| evaluate(argument, input)).filter(|value| !value.is_nan());
+    let first = || arguments.first().map_or(f64::NAN, |argument| evaluate(argument, input));
     let value = match function {
         Function::Coalesce => known.next().unwrap_or(f64::NAN),
         Function::Least => known.reduce(f64::min).unwrap_or(f64::NAN),
         Function::Greatest => known.reduce(f64::max).unwrap_or(f64::NAN),
-        Function::Power => first().powf(arguments.get(1).map_or(f64::NAN, |argument| evaluate(argument, values))),
+        Function::Power => first().powf(arguments.get(1).map_or(f64::NAN, |argument| evaluate(argument, input))),
         Function::Abs => first().abs(),
         Function::Sqrt => first().sqrt(),
         Function::Ln => first().ln(),
@@ -316,7 +317,7 @@ mod tests {
     use super::*;
 
     fn value(text: &str, values: &[f64]) -> f64 {
-        Formula::parse(text).unwrap_or_else(|error| panic!("{text} {error}")).value(values)
+        Formula::parse(text).unwrap_or_else(|error| panic!("{text} {error}")).value(&|place| values[place])
     }
 
     #[test]

@@ -9,7 +9,6 @@ use super::aggregate::{Aggregate, Demographic, Window};
 use super::codes::Codes;
 use super::derived::Derived;
 use super::formula::Formula;
-use crate::events::Micros;
 use crate::settings::Problem;
 
 /// One column of a pane.
@@ -172,7 +171,7 @@ impl FeatureSpec {
 
     /// The category of a text, as a number; that of no category is how many there are.
     pub(super) fn category(&self, series: u16, text: &str) -> f32 {
-        let categories = self.categories.get(usize::from(series)).map_or(&[][..], Vec::as_slice);
+        let categories = self.categories(series);
         let same = |category: &String| category.eq_ignore_ascii_case(text.trim());
         categories.iter().position(same).unwrap_or(categories.len()) as f32
     }
@@ -463,23 +462,4 @@ pub(super) fn feature_name(of: &str, aggregate: Aggregate, window: &str) -> Stri
 pub(super) fn category_name(of: &str, category: Option<&String>, aggregate: Aggregate, window: &str) -> String {
     let category = category.map_or("other", String::as_str);
     feature_name(&format!("{of}={category}"), aggregate, window)
-}
-
-/// Longest back that a feature may look, as its name says it; for documentation.
-pub(super) fn window_words(window: Window) -> String {
-    match window {
-        Window::Back(span) => format!("in the {} before the prediction", span_words(span)),
-        Window::Encounter => "since the encounter began".to_owned(),
-        Window::Ever => "ever".to_owned(),
-    }
-}
-
-/// A span in words: `8 h`, `30 min`.
-pub(super) fn span_words(span: Micros) -> String {
-    use crate::events::{DAY, HOUR, SECOND};
-    let units = [(DAY, "d"), (HOUR, "h"), (60 * SECOND, "min"), (SECOND, "s")];
-    match units.into_iter().find(|(unit, _)| span % unit == 0) {
-        Some((unit, name)) => format!("{} {name}", span / unit),
-        None => format!("{span} us"),
-    }
 }

@@ -193,8 +193,11 @@ impl Trigger {
 
     /// Whether a row of features is of its cohort: the condition holds, and is not missing.
     pub(super) fn is_of_cohort(&self, row: &[f32], columns: &[usize]) -> bool {
-        let value = |column: &usize| row.get(*column).map_or(f64::NAN, |value| f64::from(*value));
-        self.cohort.as_ref().is_none_or(|cohort| cohort.value(&columns.iter().map(value).collect::<Vec<f64>>()) == 1.0)
+        let value = |place: usize| {
+            let value = columns.get(place).and_then(|column| row.get(*column));
+            value.map_or(f64::NAN, |value| f64::from(*value))
+        };
+        self.cohort.as_ref().is_none_or(|cohort| cohort.value(&value) == 1.0)
     }
 
     /// Whether it concerns encounters of a class.

@@ -40,8 +40,7 @@ pub(super) fn fill(
         }
     }
     for row in spec.formulas() {
-        let of = |column: &u32| f64::from(values[*column as usize]);
-        let value = number(row.formula.value(&row.inputs.iter().map(of).collect::<Vec<f64>>()));
+        let value = number(row.formula.value(&|place| f64::from(values[row.inputs[place] as usize])));
         if !value.is_nan() {
             let times = row.inputs.iter().map(|column| observed[*column as usize]);
             observed[row.column as usize] = times.max().unwrap_or(NOT_OBSERVED);

@@ -10,7 +10,9 @@ use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 
-use crate::events::{Codes, ColumnTest, EventKey, EventRef, Fact, Links, Micros, Op, Seen, SubjectId};
+use super::LearnError;
+use crate::events::{Codes, ColumnTest, EventKey, EventRef, EventsView, Fact, Links, Micros, Op, Seen, SubjectId};
+use crate::library::Library;
 
 /// In place of a code: the fact does not hold any more.
 const WITHDRAWN: u32 = u32::MAX;
@@ -41,6 +43,26 @@ impl Facts {
     /// No facts yet; their codes will be told apart by `tests` too.
     pub(super) fn new(tests: &[ColumnTest]) -> Self {
         Facts { tests: tests.to_vec(), ..Facts::default() }
+    }
+
+    /// What holds of a partition of the library at the end of its log.
+    ///
+    /// # Errors
+    /// If the library cannot be read.
+    pub(super) async fn of_partition(
+        library: &Library,
+        partition: u32,
+        tests: &[ColumnTest],
+    ) -> Result<Self, LearnError> {
+        let mut facts = Facts::new(tests);
+        let mut history = library.history(partition).await?;
+        while let Some(batch) = history.next().await? {
+            let view = EventsView::new(&batch)?;
+            for i in 0..view.len() {
+                facts.apply(&view.row(i));
+            }
+        }
+        Ok(facts)
     }
 
     /// Adds, replaces or removes what an event says.

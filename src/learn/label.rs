@@ -14,7 +14,7 @@ use super::LearnError;
 use super::aces::{self, Config, Evaluator};
 use super::facts::Facts;
 use super::output::write_parquet;
-use crate::events::{Codes, EventsView, Fact, Micros, SubjectId};
+use crate::events::{Codes, Fact, Micros, SubjectId};
 use crate::library::{Library, MedsPart, MedsSubjects};
 
 /// Parts of MEDS data for each core: more than one, since subjects differ in how much they cost.
@@ -108,14 +108,7 @@ fn check(config: &Config) -> Result<(), LearnError> {
 }
 
 async fn of_partition(library: &Library, partition: u32, config: &Config) -> Result<Labels, LearnError> {
-    let mut facts = Facts::new(config.tests());
-    let mut history = library.history(partition).await?;
-    while let Some(batch) = history.next().await? {
-        let view = EventsView::new(&batch)?;
-        for i in 0..view.len() {
-            facts.apply(&view.row(i));
-        }
-    }
+    let mut facts = Facts::of_partition(library, partition, config.tests()).await?;
     let (mut evaluator, mut labels) = (Evaluator::new(config), Labels::default());
     for subject in facts.subjects() {
         let of = facts.take(subject);

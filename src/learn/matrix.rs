@@ -307,6 +307,15 @@ mod tests {
         }
     }
 
+    const DEATH_WITHIN_A_DAY: &str = r#"
+predicates:
+  death: {code: MEDS_DEATH}
+  prediction: {code: AUSCULT//PREDICTION}
+trigger: prediction
+windows:
+  target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death, index_timestamp: start}
+"#;
+
     fn config(text: &str) -> aces::Config {
         aces::Config::parse(&TextFile { name: "t.yaml".to_owned(), text: text.to_owned() }).unwrap()
     }
@@ -336,16 +345,7 @@ mod tests {
 
     #[test]
     fn labels_come_from_the_facts_that_survive() {
-        let config = config(
-            r#"
-predicates:
-  death: {code: MEDS_DEATH}
-  prediction: {code: AUSCULT//PREDICTION}
-trigger: prediction
-windows:
-  target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death, index_timestamp: start}
-"#,
-        );
+        let config = config(DEATH_WITHIN_A_DAY);
         let mut facts = vec![event(20, "MEDS_DEATH", 1, Op::Assert)];
         assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, true, 0.0), (30, false, 30.0)]);
         // A correction moves it, a redelivery changes nothing, a retraction takes it away.
@@ -357,16 +357,7 @@ windows:
 
     #[test]
     fn a_label_settles_when_its_window_has_closed() {
-        let config = config(
-            r#"
-predicates:
-  death: {code: MEDS_DEATH}
-  prediction: {code: AUSCULT//PREDICTION}
-trigger: prediction
-windows:
-  target: {start: trigger, end: start + 24h, start_inclusive: false, end_inclusive: true, label: death, index_timestamp: start}
-"#,
-        );
+        let config = config(DEATH_WITHIN_A_DAY);
         let facts = [event(30, "MEDS_DEATH", 1, Op::Assert)];
         let by = |hour: i64| outcomes_by(&facts, &config, &[0, 10, 20], hour * HOUR);
         let unsettled = |unsettled| LeftOut { unsettled, ..LeftOut::default() };

@@ -18,20 +18,17 @@
     reason = "a failed expectation is what a bench stops at"
 )]
 
+mod command;
+mod copies;
 #[allow(dead_code, reason = "other benchmarks ask for more")]
 mod process;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::Int64Type;
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use process::{cpu, peak_if_running, round};
+use command::{Run, run};
+use copies::copy;
+use process::round;
 use serde_json::{Value, json};
 
 const SHARED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared");
@@ -61,13 +58,14 @@ fn main() {
     let data = [(1, &demo), (copies, &copied)].into_iter().filter(|(copies, _)| *copies > 0);
     for (copies, data) in data {
         let library = folder.path().join(format!("library{copies}"));
-        let imported = run(&library, &["import", "--format", "meds", &data.display().to_string()]);
+        let imported = auscult(&library, &["import", "--format", "meds", &data.display().to_string()]);
         print(json!({"copies": copies, "from": "meds", "command": "import"}), &[imported]);
         for task in &tasks {
             let out = folder.path().join("labels.parquet");
             let arguments = ["label", "--aces", task.to_str().unwrap(), "--out", out.to_str().unwrap()];
             for (from, more) in [("meds", ["--meds", data.to_str().unwrap()].as_slice()), ("library", [].as_slice())] {
-                let runs: Vec<Run> = (0..RUNS).map(|_| run(&library, &[arguments.as_slice(), more].concat())).collect();
+                let runs: Vec<Run> =
+                    (0..RUNS).map(|_| auscult(&library, &[arguments.as_slice(), more].concat())).collect();
                 let name = task.file_stem().unwrap().to_string_lossy();
                 print(json!({"copies": copies, "from": from, "command": "label", "task": name}), &runs);
             }
@@ -75,38 +73,11 @@ fn main() {
     }
 }
 
-/// What one run took, and what it printed.
-struct Run {
-    wall: f64,
-    cpu: f64,
-    peak_mib: u64,
-    printed: Value,
-}
-
-/// Runs the binary to its end. CPU is exact; the peak is looked up every two milliseconds.
-fn run(library: &Path, arguments: &[&str]) -> Run {
-    let url = format!("file://{}", library.display());
-    let started = Instant::now();
-    let mut child = Command::new(env!("CARGO_BIN_EXE_auscult"))
-        .args(arguments)
-        .env("AUSCULT__LIBRARY__URL", url)
-        .env("AUSCULT__IDENTITY__KEY", "a secret of a bench")
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let pid = child.id();
-    let mut peak = 0;
-    // A process that has ended keeps its times, but not its memory, until it is waited for.
-    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ") {
-        peak = peak.max(peak_if_running(pid).unwrap_or(0));
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    let (wall, cpu) = (started.elapsed().as_secs_f64(), cpu(pid));
-    let printed = std::io::read_to_string(child.stdout.take().unwrap()).unwrap();
-    assert!(child.wait().unwrap().success(), "{arguments:?}");
-    Run { wall, cpu, peak_mib: peak, printed: serde_json::from_str(printed.trim()).unwrap() }
+/// Runs the binary over a library to its end.
+fn auscult(library: &Path, arguments: &[&str]) -> Run {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_auscult"));
+    command.args(arguments).env("AUSCULT__LIBRARY__URL", format!("file://{}", library.display()));
+    run(command.env("AUSCULT__IDENTITY__KEY", "a secret of a bench"))
 }
 
 fn print(mut what: Value, runs: &[Run]) {
@@ -122,23 +93,4 @@ fn print(mut what: Value, runs: &[Run]) {
     });
     what.as_object_mut().unwrap().extend(figures.as_object().unwrap().clone());
     println!("{what}");
-}
-
-/// Writes `copies` of the data under ids of their own: id + copy * 10^9.
-fn copy(from: &Path, copies: i64, to: &Path) {
-    let read = ParquetRecordBatchReaderBuilder::try_new(File::open(from).unwrap()).unwrap();
-    let mut writer = ArrowWriter::try_new(File::create(to).unwrap(), Arc::clone(read.schema()), None).unwrap();
-    drop(read);
-    for copy in 0..copies {
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(from).unwrap()).unwrap();
-        for batch in reader.with_batch_size(64 * 1024).build().unwrap() {
-            let batch = batch.unwrap();
-            let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
-            let at = batch.schema_ref().index_of("subject_id").unwrap();
-            let ids = columns[at].as_primitive::<Int64Type>();
-            columns[at] = Arc::new(Int64Array::from_iter(ids.iter().map(|id| Some(id? + copy * 1_000_000_000))));
-            writer.write(&RecordBatch::try_new(batch.schema(), columns).unwrap()).unwrap();
-        }
-    }
-    writer.close().unwrap();
 }

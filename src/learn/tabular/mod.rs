@@ -46,7 +46,7 @@ use self::shard::write_shard;
 use super::LearnError;
 use super::facts::Facts;
 use super::output::write_parquet;
-use crate::events::{Codes, EventsView, Fact, Split, SubjectId, split_of};
+use crate::events::{Codes, Fact, Split, SubjectId, split_of};
 use crate::library::{Library, MedsSubjects};
 
 pub use aggregate::Aggregate;
@@ -153,7 +153,7 @@ pub async fn tabularize_library(library: &Library, tabular: &Tabular, out: &Path
     let (mut codes, mut tallies) = (Codes::default(), Tallies::default());
     let partitions = library.partitions().await?;
     for &partition in &partitions {
-        let mut facts = facts(library, partition).await?;
+        let mut facts = Facts::of_partition(library, partition, &[]).await?;
         let numbers = numbers(&facts, &mut codes);
         for subject in facts.subjects() {
             tallies.add(&rows(&mut facts, subject, &numbers));
@@ -162,7 +162,7 @@ pub async fn tabularize_library(library: &Library, tabular: &Tabular, out: &Path
     let columns = Columns::new(tallies, &codes, tabular.min_count);
     let mut report = TabularReport::default();
     for &partition in &partitions {
-        let mut facts = facts(library, partition).await?;
+        let mut facts = Facts::of_partition(library, partition, &[]).await?;
         let numbers = numbers(&facts, &mut codes);
         let of = facts.subjects().into_iter().map(|subject| (subject, rows(&mut facts, subject, &numbers)));
         let subjects: Vec<(SubjectId, Vec<Fact>)> = of.collect();
@@ -181,19 +181,6 @@ pub async fn tabularize_library(library: &Library, tabular: &Tabular, out: &Path
     write_parquet(&draft.folder.join("codes.parquet"), &columns.table(&codes)?)?;
     draft.publish(out)?;
     Ok(report.finish(&columns, begin))
-}
-
-/// What holds of a partition at the end of the log.
-async fn facts(library: &Library, partition: u32) -> Result<Facts, LearnError> {
-    let mut facts = Facts::default();
-    let mut history = library.history(partition).await?;
-    while let Some(batch) = history.next().await? {
-        let view = EventsView::new(&batch)?;
-        for i in 0..view.len() {
-            facts.apply(&view.row(i));
-        }
-    }
-    Ok(facts)
 }
 
 /// What the numbers of a partition's codes are in `codes`.

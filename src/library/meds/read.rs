@@ -157,7 +157,7 @@ pub(super) struct Columns {
     concept: Option<usize>,
     encounter: Option<usize>,
     recorded: Option<usize>,
-    implausible: Option<usize>,
+    pub(super) implausible: Option<usize>,
 }
 
 impl Columns {

@@ -248,12 +248,8 @@ impl Source {
         }
         let schema = Arc::new(Schema::new_with_metadata(fields, plain.schema().metadata().clone()));
         let options = ArrowReaderOptions::new().with_schema(schema);
-        let plain_schema = Arc::clone(plain.schema());
         let metadata = ArrowReaderMetadata::try_new(Arc::clone(plain.metadata()), options).unwrap_or(plain);
-        let Columns { subject, time, code, numeric, .. } = found;
-        // Another tool's column may have this name by chance, with another meaning.
-        let marks = |place: &usize| *plain_schema.field(*place).data_type() == DataType::Boolean;
-        let implausible = plain_schema.index_of("implausible").ok().filter(marks);
+        let Columns { subject, time, code, numeric, implausible, .. } = found;
         Ok(Source { path, metadata, subject, time, code, numeric, implausible, tested })
     }
 
