@@ -24,7 +24,7 @@ pub(super) struct TrainArgs {
 }
 
 fn family(word: &str) -> Result<Family, String> {
-    Family::parse(word).ok_or_else(|| "choose from logistic, forest, boosting, mlp".to_owned())
+    Family::parse(word).ok_or_else(|| format!("choose from {}", Family::words()))
 }
 
 pub(super) fn run(args: TrainArgs) -> Result<(), CliError> {

@@ -285,8 +285,7 @@ impl Reader<'_> {
             Some(word) => word.as_str().and_then(Family::parse),
         };
         if family.is_none() {
-            let all: Vec<&str> = Family::ALL.iter().map(|family| family.as_str()).collect();
-            self.problem("train.family", "is no family of models", format!("choose one of {}", all.join(", ")));
+            self.problem("train.family", "is no family of models", format!("choose one of {}", Family::words()));
         }
         let schedule = match self.text(&train, "train", "schedule") {
             None => Some(None),

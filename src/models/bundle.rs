@@ -3,13 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::boosting::Boosted;
+use super::family::Needs;
 use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
-use super::forest::Forest;
-use super::linear::Linear;
-use super::neural::Network;
 use super::preprocess::Preprocess;
-use super::{Card, Explanation, Family, Link, Model, ModelError};
+use super::{Card, Explanation, Link, Model, ModelError};
 
 /// Rows that are preprocessed at a time.
 const BLOCK: usize = 64;
@@ -36,8 +33,7 @@ impl Bundle {
     pub(super) fn assemble(card: Card, preprocess: Preprocess, model: Box<dyn Model>) -> Result<Bundle, ModelError> {
         card.check()?;
         preprocess.check().map_err(|reason| ModelError::corrupt(PREPROCESS, reason))?;
-        // Only boosted trees know what to do with a gap.
-        if preprocess.is_raw() != (card.family == Family::Boosting) {
+        if preprocess.is_raw() != (card.family.needs() == Needs::Raw) {
             return Err(ModelError::corrupt(PREPROCESS, "it is not of the kind that the family needs"));
         }
         if preprocess.features() != card.features.len() {
@@ -194,16 +190,7 @@ impl Bundle {
             serde_json::from_slice(part(PREPROCESS)?).map_err(|e| ModelError::corrupt(PREPROCESS, e))?;
         // Before the model, which may index by what these say.
         card.check()?;
-        let bytes = part(MODEL)?;
-        let model: Box<dyn Model> = match card.family {
-            Family::Logistic => Box::new(Linear::decode(bytes)?),
-            Family::Forest => Box::new(Forest::decode(bytes)?),
-            Family::Boosting => Box::new(
-                Boosted::decode(bytes.clone(), card.features.len())
-                    .map_err(|reason| ModelError::corrupt(MODEL, reason))?,
-            ),
-            Family::Mlp => Box::new(Network::decode(bytes)?),
-        };
+        let model = card.family.decode(part(MODEL)?, card.features.len())?;
         Bundle::assemble(card, preprocess, model)
     }
 }

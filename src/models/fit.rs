@@ -5,9 +5,6 @@ use std::collections::BTreeMap;
 use super::boosting::{self, Boosted};
 use super::calibration::best_threshold;
 use super::card::check_features;
-use super::forest::Forest;
-use super::linear::Linear;
-use super::neural::Network;
 use super::preprocess::Preprocess;
 use super::{Bundle, Calibration, Card, Counts, FORMAT, Family, Hyper, Matrix, Model, ModelError};
 
@@ -73,8 +70,7 @@ impl Bundle {
         check_features(&spec.features)?;
         check_rows("training", &spec.features, train, labels)?;
         check_rows("tuning", &spec.features, tuning, tuning_labels)?;
-        let groups = spec.groups.as_deref();
-        if let Some(found) = groups.map(<[i64]>::len).filter(|&found| found != train.rows()) {
+        if let Some(found) = spec.groups.as_ref().map(Vec::len).filter(|&found| found != train.rows()) {
             return Err(ModelError::Lengths { part: "training", what: "groups", rows: train.rows(), found });
         }
 
@@ -82,20 +78,7 @@ impl Bundle {
         let prepared = (!preprocess.is_raw()).then(|| preprocess.apply_all(train));
         let x = prepared.as_ref().unwrap_or(train);
         let mut found = BTreeMap::new();
-        let model: Box<dyn Model> = match spec.family {
-            Family::Logistic => Box::new(Linear::fit(&spec.params.logistic, x, labels)?),
-            Family::Forest => Box::new(Forest::fit(&spec.params.forest, spec.seed, x, labels)?),
-            Family::Boosting => {
-                let (model, rounds) = Boosted::fit(&spec.params.boosting, spec.seed, x, labels, groups)?;
-                found.insert("rounds".to_owned(), rounds as f64);
-                Box::new(model)
-            }
-            Family::Mlp => {
-                let (model, epochs) = Network::fit(&spec.params.mlp, spec.seed, x, labels, groups)?;
-                found.insert("epochs".to_owned(), epochs as f64);
-                Box::new(model)
-            }
-        };
+        let model = spec.family.fit(&spec, x, labels, &mut found)?;
 
         let card = Card {
             format: FORMAT,

@@ -20,6 +20,7 @@ mod calibration;
 mod card;
 mod error;
 mod explain;
+mod family;
 mod files;
 mod fit;
 mod forest;
@@ -40,53 +41,12 @@ pub use calibration::{Calibration, Link};
 pub use card::{Card, Counts, FORMAT};
 pub use error::ModelError;
 pub use explain::{Attribution, Explanation};
+pub use family::Family;
 pub use fit::FitSpec;
 pub use hyper::{BoostingHyper, ForestHyper, Hyper, LogisticHyper, MlpHyper};
 pub use matrix::Matrix;
 
 use std::fmt::Debug;
-
-use serde::{Deserialize, Serialize};
-
-/// A kind of model.
-#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// Logistic regression with an L2 penalty.
-    Logistic,
-    /// Random forest on 0/1, whose mean leaf is a probability.
-    Forest,
-    /// Gradient boosted trees.
-    Boosting,
-    /// A small multilayer perceptron.
-    Mlp,
-}
-
-impl Family {
-    /// Every family, the simplest first.
-    pub const ALL: [Family; 4] = [Family::Logistic, Family::Forest, Family::Boosting, Family::Mlp];
-
-    /// The word used in task files, cards and commands.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Family::Logistic => "logistic",
-            Family::Forest => "forest",
-            Family::Boosting => "boosting",
-            Family::Mlp => "mlp",
-        }
-    }
-
-    /// The family of a word, `None` if there is none of that name.
-    pub fn parse(word: &str) -> Option<Family> {
-        Family::ALL.into_iter().find(|family| family.as_str() == word)
-    }
-}
-
-impl std::fmt::Display for Family {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// A fitted model over preprocessed columns.
 ///

@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::family::Needs;
 use super::{Family, Matrix};
 
 /// Share of the training rows that is cut to the nearest kept value at either end.
@@ -65,10 +66,10 @@ pub(super) struct Mask {
 impl Preprocess {
     /// Fits what `family` needs on the training rows.
     pub(super) fn fit(family: Family, x: &Matrix) -> Preprocess {
-        let scaled = match family {
-            Family::Boosting => return Preprocess::Raw { features: x.columns() },
-            Family::Forest => false,
-            Family::Logistic | Family::Mlp => true,
+        let scaled = match family.needs() {
+            Needs::Raw => return Preprocess::Raw { features: x.columns() },
+            Needs::Filled => false,
+            Needs::Scaled => true,
         };
         let fitted: Vec<(Column, Vec<u64>)> =
             (0..x.columns()).into_par_iter().map(|feature| fit_column(x, feature, scaled)).collect();
