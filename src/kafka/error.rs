@@ -80,6 +80,14 @@ pub enum KafkaError {
         /// Role of the group.
         role: &'static str,
     },
+    /// The group is at rest and leaves partitions to nobody.
+    #[error("the group of '{role}' leaves {count} partitions to nobody; the role joins it again")]
+    Orphans {
+        /// Role of the group.
+        role: &'static str,
+        /// How many.
+        count: usize,
+    },
     /// The group took this process for dead and has no generation for it.
     #[error("the consumer group has no generation for this member; it joins anew")]
     NoGroup,

@@ -2,27 +2,87 @@
 //!
 //! A cooperative rebalance has two steps: who must give a partition away does so and joins again, for
 //! another to get it. A static member that ends between the steps comes back with what the first step has
-//! left it, without a rebalance, and then nobody asks for the second. So whoever comes new looks.
+//! left it, without a rebalance, and then nobody asks for the second. So whoever comes new looks; and since
+//! the group may just then assign anew, and come to rest with the same gap, everybody looks now and then.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use rand::Rng as _;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::groups::GroupMemberInfo;
 
 use super::KafkaError;
+use super::table::partitions;
 
-/// How many of `wanted`, by topic and number, the assignment of a stable group leaves out. None while the
-/// group assigns anew.
+/// How long a look may take: meanwhile the role does not read.
+const LOOK: Duration = Duration::from_secs(1);
+/// Seconds between two looks, drawn anew for each: not all members look at once.
+const PAUSE: std::ops::Range<f64> = 20.0..40.0;
+
+/// Looks now and then whether the group leaves partitions to nobody.
+#[derive(Debug)]
+pub(super) struct Watch {
+    role: &'static str,
+    group: String,
+    topics: Vec<String>,
+    /// When to look next; `None`: never, since the broker lists no groups (librdkafka's mock).
+    next: Option<Instant>,
+    /// Whether the last look found any.
+    found: bool,
+}
+
+impl Watch {
+    /// The watch of a member of `group`, which reads `topics` for `role`.
+    pub(super) fn new(role: &'static str, group: String, topics: Vec<String>) -> Self {
+        Watch { role, group, topics, next: Some(later()), found: false }
+    }
+
+    /// Looks if it is time to.
+    ///
+    /// # Errors
+    /// [`KafkaError::Orphans`] if two looks in a row found partitions that are nobody's. The role that then
+    /// starts again is new, and asks the group for them. That no broker answers is no error here.
+    pub(super) fn look<C: ConsumerContext>(&mut self, consumer: &BaseConsumer<C>) -> Result<(), KafkaError> {
+        if self.next.is_none_or(|next| Instant::now() < next) {
+            return Ok(());
+        }
+        self.next = Some(later());
+        let before = self.found;
+        match orphans(consumer, &self.group, &self.topics, LOOK) {
+            Ok(count) => {
+                self.found = count > 0;
+                if before && self.found {
+                    return Err(KafkaError::Orphans { role: self.role, count });
+                }
+            }
+            Err(error) if error.is_unsupported() => self.next = None,
+            Err(error) => tracing::debug!(role = self.role, %error, "whether partitions are nobody's is not known"),
+        }
+        Ok(())
+    }
+}
+
+fn later() -> Instant {
+    Instant::now() + Duration::from_secs_f64(rand::rng().random_range(PAUSE))
+}
+
+/// How many partitions of `topics` the assignment of a stable group leaves to nobody. None while the group
+/// assigns anew.
 ///
 /// # Errors
 /// If a broker does not answer within `deadline`, or a member's assignment cannot be read.
 pub(super) fn orphans<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     group: &str,
-    mut wanted: HashSet<(String, i32)>,
+    topics: &[String],
     deadline: Duration,
 ) -> Result<usize, KafkaError> {
+    let deadline = deadline.min(LOOK);
+    let mut wanted = HashSet::new();
+    for topic in topics {
+        wanted.extend(partitions(consumer, topic, deadline)?.into_iter().map(|number| (topic.clone(), number)));
+    }
     let groups = consumer
         .fetch_group_list(Some(group), deadline)
         .map_err(|cause| KafkaError::Ask { what: "a consumer group", cause })?;

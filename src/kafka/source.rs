@@ -9,7 +9,6 @@
 //! deadline) until the role has said where an assigned partition starts, or has finished
 //! what it holds of a revoked one.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -25,8 +24,8 @@ use rdkafka::types::RDKafkaRespErr;
 
 use super::block::Queued;
 use super::offset::offset_list;
-use super::orphans::orphans;
-use super::table::watermarks;
+use super::orphans::{Watch, orphans};
+use super::table::{partitions, watermarks};
 use super::{Block, KafkaError, NextOffset, Partition, Scan, client};
 use crate::settings::{Kafka, Limits};
 use crate::telemetry::Stop;
@@ -109,6 +108,7 @@ pub struct Source {
     /// Asks for the ends of logs over a connection of its own: on the consumer's, a question waits
     /// behind the fetches under way, for a second and more when there is a backlog.
     asker: BaseConsumer,
+    watch: Watch,
     events: Option<Receiver<SourceEvent>>,
     thread: Option<JoinHandle<()>>,
     stop: Stop,
@@ -145,6 +145,7 @@ impl Source {
         let asker = client::reader(&settings.kafka, settings.role).create().map_err(made)?;
         let topics: Vec<&str> = settings.topics.iter().map(String::as_str).collect();
         consumer.subscribe(&topics).map_err(made)?;
+        let watch = Watch::new(settings.role, client::group(&settings.kafka, settings.role), settings.topics);
         let stop = Stop::default();
         let queued = Queued::default();
         let poll = Poll {
@@ -160,14 +161,15 @@ impl Source {
             .name(format!("{}-poll", settings.role))
             .spawn(move || poll.run())
             .map_err(|_| KafkaError::Thread(settings.role))?;
-        Ok(Source { consumer, asker, events: Some(events), thread: Some(thread), stop, queued, is_late })
+        Ok(Source { consumer, asker, watch, events: Some(events), thread: Some(thread), stop, queued, is_late })
     }
 
     /// The next event, or `None` after `wait`.
     ///
     /// # Errors
-    /// If the polling thread is gone.
-    pub fn next(&self, wait: Duration) -> Result<Option<SourceEvent>, KafkaError> {
+    /// If the polling thread is gone, or the group leaves partitions to nobody.
+    pub fn next(&mut self, wait: Duration) -> Result<Option<SourceEvent>, KafkaError> {
+        self.watch.look(&self.asker)?;
         let Some(events) = &self.events else { return Err(KafkaError::Thread("poll")) };
         match events.recv_timeout(wait) {
             Ok(event) => Ok(Some(event)),
@@ -347,9 +349,6 @@ fn is_passing(cause: &Cause) -> bool {
     )
 }
 
-/// How long who comes new asks for the others' assignments, at most: meanwhile it does not read.
-const LOOK: Duration = Duration::from_secs(1);
-
 /// The context that answers rebalances from inside `poll`.
 struct Rebalances {
     /// Whether nothing was assigned yet.
@@ -385,6 +384,7 @@ impl Rebalances {
             self.adopt(consumer)?;
         }
         let assigned = self.ask(consumer, list)?;
+        tracing::info!(role = self.role, partitions = assigned.len(), "partitions are assigned");
         let (reply, answer) = sync_channel(1);
         let partitions: Vec<Partition> = assigned.iter().map(|a| a.partition.clone()).collect();
         if self.sender.try_send(SourceEvent::Assigned(assigned, reply)).is_err() {
@@ -407,7 +407,7 @@ impl Rebalances {
 
     /// Asks for another rebalance if this one leaves partitions to nobody, or if that cannot be told.
     fn adopt(&self, consumer: &BaseConsumer<Self>) -> Result<(), KafkaError> {
-        match self.orphans(consumer) {
+        match orphans(consumer, &client::group(&self.kafka, self.role), &self.topics, self.kafka.deadline) {
             Ok(0) => return Ok(()),
             Ok(count) => tracing::info!(role = self.role, count, "partitions are nobody's, joining the group again"),
             // librdkafka's mock cluster, that of the demo, lists no groups.
@@ -423,17 +423,10 @@ impl Rebalances {
         consumer.subscribe(&topics).map_err(KafkaError::Consume)
     }
 
-    fn orphans(&self, consumer: &BaseConsumer<Self>) -> Result<usize, KafkaError> {
-        let mut wanted = HashSet::new();
-        for topic in &self.topics {
-            wanted.extend(self.partitions(consumer, topic)?.into_iter().map(|number| (topic.clone(), number)));
-        }
-        orphans(consumer, &client::group(&self.kafka, self.role), wanted, self.kafka.deadline.min(LOOK))
-    }
-
     fn revoke(&self, list: &TopicPartitionList) {
         let partitions =
             list.elements().iter().map(|e| Partition { topic: Arc::from(e.topic()), number: e.partition() }).collect();
+        tracing::info!(role = self.role, partitions = list.count(), "partitions are taken away");
         let (reply, answer) = sync_channel(1);
         if self.sender.try_send(SourceEvent::Revoked(partitions, reply)).is_ok()
             && answer.recv_timeout(self.kafka.deadline) == Err(RecvTimeoutError::Timeout)
@@ -474,15 +467,15 @@ impl Rebalances {
         let Some(writes) = &self.writes else { return Ok(()) };
         // In this order: who sees what a transaction wrote sees the offsets that it committed. Offsets of the
         // log prove nothing, since an aborted transaction takes some too.
-        let partitions = self.partitions(consumer, writes)?;
-        let mut scan = Scan::open(&self.kafka, writes, partitions.len())?;
-        let is_forgotten = partitions.iter().any(|number| scan.low(*number) > Some(0));
+        let numbers = partitions(consumer, writes, self.kafka.deadline)?;
+        let mut scan = Scan::open(&self.kafka, writes, numbers.len())?;
+        let is_forgotten = numbers.iter().any(|number| scan.low(*number) > Some(0));
         if !is_forgotten && scan.read()?.is_none() {
             return Ok(());
         }
         let mut all = TopicPartitionList::new();
         for topic in &self.topics {
-            for number in self.partitions(consumer, topic)? {
+            for number in partitions(consumer, topic, self.kafka.deadline)? {
                 all.add_partition(topic, number);
             }
         }
@@ -493,13 +486,6 @@ impl Rebalances {
             return Ok(());
         }
         Err(KafkaError::Forgotten { group: client::group(&self.kafka, self.role), writes: writes.clone() })
-    }
-
-    fn partitions(&self, consumer: &BaseConsumer<Self>, topic: &str) -> Result<Vec<i32>, KafkaError> {
-        let metadata = consumer
-            .fetch_metadata(Some(topic), self.kafka.deadline)
-            .map_err(|cause| KafkaError::Ask { what: "a topic's partitions", cause })?;
-        Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect())
     }
 }
 

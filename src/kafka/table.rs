@@ -166,6 +166,18 @@ impl Follower {
     }
 }
 
+/// The numbers of a topic's partitions.
+pub(super) fn partitions<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    deadline: Duration,
+) -> Result<Vec<i32>, KafkaError> {
+    let metadata = consumer
+        .fetch_metadata(Some(topic), deadline)
+        .map_err(|cause| KafkaError::Ask { what: "a topic's partitions", cause })?;
+    Ok(metadata.topics().iter().flat_map(|topic| topic.partitions()).map(|partition| partition.id()).collect())
+}
+
 /// First offset and end of a partition.
 pub(super) fn watermarks<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
