@@ -77,7 +77,7 @@ fn an_alert_is_the_json_of_the_interfaces() {
     let mut got = json(&alert);
     let id = alert.id();
     let rationale =
-        "risk 0.83 from a base of 0.14: heart rate max 8h 131 /min (+0.42), lactate last 24h not known (+0.27)";
+        "risk 0.83 from a base of 0.14: heart rate up to 131/min in 8 h (+0.42), lactate not known in 24 h (+0.27)";
     let resource = got.as_object_mut().unwrap().remove("riskAssessment").unwrap();
     let expected = serde_json::json!({
         "alert_id": id, "task": "icu_mortality", "kind": "raise", "tier": "watch",

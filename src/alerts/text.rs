@@ -10,8 +10,9 @@ use super::{Contribution, Explained};
 /// A contribution below this rounds to nothing in the text.
 const VISIBLE: f64 = 0.005;
 
-/// The risk and what it is made of, the `top` weightiest contributions by name:
-/// `risk 0.83 from a base of 0.14: heart rate max 8h 131 /min (+0.42), 3 others (+0.27)`.
+/// The risk and what it is made of, the `top` weightiest concepts by name: `risk 0.83 from a base of 0.14:
+/// heart rate rose to 131/min over 6 h (+0.42), 3 others (+0.27)`. All features of a concept count together,
+/// since they say the same in several ways.
 pub(super) fn explanation(risk: Option<f64>, explained: Option<&Explained<'_>>, top: usize) -> String {
     let Some(risk) = risk.filter(|risk| risk.is_finite()) else {
         return "no risk can be given from what is known now".to_owned();
@@ -20,14 +21,14 @@ pub(super) fn explanation(risk: Option<f64>, explained: Option<&Explained<'_>>, 
     let Some(explained) = explained else { return text };
     // Writing to a String cannot fail.
     let _ = write!(text, " from a base of {:.2}", explained.base());
-    let all = explained.contributions();
-    let named = all.iter().take(top).take_while(|one| one.contribution.abs() >= VISIBLE).count();
+    let all = findings(explained.contributions());
+    let named = all.iter().take(top).take_while(|one| one.sum.abs() >= VISIBLE).count();
     let mut separator = ": ";
     for one in &all[..named] {
-        let _ = write!(text, "{separator}{} ({:+.2})", finding(one), one.contribution);
+        let _ = write!(text, "{separator}{} ({:+.2})", phrase(one), one.sum);
         separator = ", ";
     }
-    let rest: f64 = all[named..].iter().map(|one| one.contribution).sum();
+    let rest: f64 = all[named..].iter().map(|one| one.sum).sum();
     match all.len() - named {
         0 => {}
         1 => {
@@ -40,18 +41,103 @@ pub(super) fn explanation(risk: Option<f64>, explained: Option<&Explained<'_>>, 
     text
 }
 
-/// Feature and value: `heart rate max 8h 131 /min`.
-fn finding(one: &Contribution<'_>) -> String {
-    let mut text = one.feature.replace(['_', '.'], " ");
-    if !one.value.is_finite() {
-        text.push_str(" not known");
-        return text;
+/// What the features of one concept say together.
+struct Finding<'a> {
+    concept: &'a str,
+    /// From the weightiest.
+    parts: Vec<Contribution<'a>>,
+    /// What they add to the risk.
+    sum: f64,
+}
+
+/// Contributions by concept, the weightiest concept first; of equal ones the first by name.
+fn findings<'a>(contributions: &[Contribution<'a>]) -> Vec<Finding<'a>> {
+    let mut findings: Vec<Finding<'a>> = Vec::new();
+    for one in contributions {
+        let concept = one.feature.split('.').next().unwrap_or(one.feature);
+        match findings.iter_mut().find(|finding| finding.concept == concept) {
+            Some(finding) => {
+                finding.parts.push(*one);
+                finding.sum += one.contribution;
+            }
+            None => findings.push(Finding { concept, parts: vec![*one], sum: one.contribution }),
+        }
     }
-    let _ = write!(text, " {}", number(one.value));
-    if let Some(unit) = one.unit.map(readable).filter(|unit| !unit.is_empty()) {
-        let _ = write!(text, " {unit}");
+    findings.sort_by(|a, b| b.sum.abs().total_cmp(&a.sum.abs()).then_with(|| a.concept.cmp(b.concept)));
+    findings
+}
+
+/// A finding in words: the weightiest feature that pulls the way the whole concept does, with what it is now
+/// where the feature is a trend.
+fn phrase(finding: &Finding<'_>) -> String {
+    let pulls = |one: &&Contribution<'_>| one.contribution * finding.sum > 0.0;
+    let Some(lead) = finding.parts.iter().find(pulls).or(finding.parts.first()) else { return String::new() };
+    let mut words = lead.feature.split('.');
+    let name = words.next().unwrap_or_default().replace('_', " ");
+    let (Some(aggregate), Some(window), None) = (words.next(), words.next(), words.next()) else {
+        return valued(&lead.feature.replace(['_', '.'], " "), lead);
+    };
+    let span = span(window);
+    if !lead.value.is_finite() {
+        return format!("{name} not known {}", within(&span));
     }
-    text
+    let value = quantity(lead);
+    match aggregate {
+        "last" => format!("{name} {value}"),
+        "first" => format!("{name} {value} at first"),
+        "max" => format!("{name} up to {value} {}", within(&span)),
+        "min" => format!("{name} down to {value} {}", within(&span)),
+        "mean" | "median" => format!("{name} about {value} {}", within(&span)),
+        "sum" => format!("{name} {value} in all {}", within(&span)),
+        "count" => format!("{name} recorded {value} times {}", within(&span)),
+        "std" => format!("{name} varying by {value} {}", within(&span)),
+        "range" => format!("{name} ranging over {value} {}", within(&span)),
+        "time_since_last" => format!("{name} last recorded {value} before"),
+        "slope" | "change" => {
+            let verb = if lead.value < 0.0 { "fell" } else { "rose" };
+            let last = finding.parts.iter().find(|one| one.feature.split('.').nth(1) == Some("last"));
+            match last.filter(|last| last.value.is_finite()) {
+                Some(last) => format!("{name} {verb} to {} over {span}", quantity(last)),
+                None => {
+                    let by = Contribution { value: lead.value.abs(), ..*lead };
+                    format!("{name} {verb} by {} over {span}", quantity(&by))
+                }
+            }
+        }
+        _ => valued(&lead.feature.replace(['_', '.'], " "), lead),
+    }
+}
+
+/// A name and a value, or that there is none.
+fn valued(name: &str, one: &Contribution<'_>) -> String {
+    if one.value.is_finite() { format!("{name} {}", quantity(one)) } else { format!("{name} not known") }
+}
+
+/// A value with its unit: `131/min`, `4.1 mmol/L`.
+fn quantity(one: &Contribution<'_>) -> String {
+    let number = number(one.value);
+    match one.unit.map(readable).filter(|unit| !unit.is_empty()) {
+        Some(unit) if unit.starts_with('/') => format!("{number}{unit}"),
+        Some(unit) => format!("{number} {unit}"),
+        None => number,
+    }
+}
+
+/// A window's name as a span: `8h` is `8 h`; `encounter` is the stay.
+fn span(window: &str) -> String {
+    match window {
+        "encounter" => "the stay".to_owned(),
+        "ever" => "all time".to_owned(),
+        _ => match window.find(|c: char| c.is_ascii_alphabetic()) {
+            Some(unit) => format!("{} {}", &window[..unit], &window[unit..]),
+            None => window.to_owned(),
+        },
+    }
+}
+
+/// Within which span: `in 8 h`.
+fn within(span: &str) -> String {
+    if span == "all time" { "ever".to_owned() } else { format!("in {span}") }
 }
 
 /// Three figures or so, without zeros that say nothing.
@@ -103,12 +189,32 @@ mod tests {
         .unwrap();
         assert_eq!(
             explanation(Some(0.83), Some(&explained), 3),
-            "risk 0.83 from a base of 0.14: heart rate max 8h 131 /min (+0.42), lactate last 24h 4.1 mmol/L (+0.21), \
-             gcs min 24h 9 (+0.11), 3 others (-0.05)"
+            "risk 0.83 from a base of 0.14: heart rate up to 131/min in 8 h (+0.42), lactate 4.1 mmol/L (+0.21), \
+             gcs down to 9 in 24 h (+0.11), 3 others (-0.05)"
         );
         assert_eq!(
             explanation(Some(0.83), Some(&explained), 20).rsplit_once("(+0.11), ").unwrap().1,
-            "crp last 48h not known (-0.06), wbc slope 24h 0 10^3/uL (+0.01), 1 other (-0.00)"
+            "crp not known in 48 h (-0.06), wbc fell by 0 10^3/uL over 24 h (+0.01), 1 other (-0.00)"
+        );
+    }
+
+    #[test]
+    fn what_several_features_say_of_a_concept_is_said_once() {
+        let explained = Explained::new(
+            0.7,
+            0.2,
+            vec![
+                one("heart_rate.slope.6h", 4.0, "/min/h", 0.3),
+                one("heart_rate.last.6h", 131.0, "/min", 0.1),
+                one("heart_rate.min.6h", 90.0, "/min", -0.02),
+                one("spo2.min.encounter", 84.0, "%", 0.09),
+                one("spo2.count.encounter", 3.0, "", 0.03),
+            ],
+        )
+        .unwrap();
+        assert_eq!(
+            explanation(Some(0.7), Some(&explained), 5),
+            "risk 0.70 from a base of 0.20: heart rate rose to 131/min over 6 h (+0.38), spo2 down to 84 % in the stay (+0.12)"
         );
     }
 

@@ -190,6 +190,8 @@ impl Command {
     fn log_level(&self) -> &'static str {
         match self {
             Command::Run(_) => "info",
+            // They work without a broker, and say themselves what was not announced.
+            Command::Train(_) | Command::Models(_) => "warn,librdkafka=off,rdkafka=off",
             _ => "warn",
         }
     }

@@ -27,7 +27,7 @@ pub(super) struct QueryArgs {
     /// How rows are printed
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// One SELECT over `events`, `predictions`, `alerts`, and `features`, which is computed for the query: names
+    /// One SELECT over `events`, `predictions`, `alerts`, `labels`, and `features`, which is computed for the query: names
     /// of features go in double quotes
     sql: String,
 }

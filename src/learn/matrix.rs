@@ -14,8 +14,9 @@ use serde::Serialize;
 use super::LearnError;
 use super::aces::{self, Evaluator};
 use super::facts::Facts;
+use super::outcome::{Outcome, outcomes};
 use super::task::Task;
-use crate::events::{EventsView, Fact, HOUR, Micros, PREDICTION, Split, SubjectId, split_of};
+use crate::events::{EventsView, HOUR, Micros, Split, SubjectId, split_of};
 use crate::features::{Due, FeatureSpec, Fold, Trigger};
 use crate::library::Library;
 use crate::models::{Matrix, ModelError};
@@ -246,37 +247,21 @@ fn label(
         times.entry(*subject).or_default().push(*time);
     }
     let mut evaluator = Evaluator::new(config);
-    let mut labels: HashMap<(SubjectId, Micros), (Option<bool>, Micros)> = HashMap::new();
-    for (subject, times) in times {
-        if !facts.has(subject) {
-            // It was merged into another, which has its facts now: what became of it is not told here.
-            continue;
-        }
-        let mut events = facts.take(subject);
-        // The predictions themselves, so that an ACES task can start there.
-        let code = facts.number(PREDICTION);
-        events.extend(times.iter().map(|time| Fact { time: Some(*time), code, value: f32::NAN }));
-        for label in evaluator.labels(facts.codes(), &events) {
-            labels
-                .entry((subject, label.prediction_time))
-                .and_modify(|(value, closes)| {
-                    *value = value.filter(|value| Some(*value) == label.value);
-                    *closes = label.closes.max(*closes);
-                })
-                .or_insert((label.value, label.closes));
-        }
-    }
+    let labels: HashMap<SubjectId, BTreeMap<Micros, Outcome>> = times
+        .into_iter()
+        .map(|(subject, times)| (subject, outcomes(&mut facts, &mut evaluator, subject, &times)))
+        .collect();
     let mut dataset = Dataset { occurred: evaluator.occurred().to_vec(), ..Dataset::default() };
     for (i, (subject, time)) in made.iter().enumerate() {
-        match labels.get(&(*subject, *time)) {
-            Some((_, closes)) if *closes > known => dataset.left_out.unsettled += 1,
-            Some((Some(outcome), closes)) => {
+        match labels.get(subject).and_then(|labels| labels.get(time)) {
+            Some(outcome) if outcome.closes > known => dataset.left_out.unsettled += 1,
+            Some(Outcome { value: Some(outcome), closes }) => {
                 dataset.lags.push(closes.saturating_sub(*time) as f32 / HOUR as f32);
                 let part = dataset.part(split_of(*subject));
                 part.rows.push(Row { subject: *subject, time: *time, outcome: *outcome });
                 part.values.extend_from_slice(&values[i * width..(i + 1) * width]);
             }
-            Some((None, _)) => dataset.left_out.contradictory += 1,
+            Some(Outcome { value: None, .. }) => dataset.left_out.contradictory += 1,
             None => dataset.left_out.unlabelled += 1,
         }
     }

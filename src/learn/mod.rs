@@ -15,8 +15,10 @@ mod label;
 mod ledger;
 mod matrix;
 mod metrics;
+mod outcome;
 mod output;
 mod registry;
+mod settle;
 mod tabular;
 mod task;
 #[cfg(test)]
@@ -33,6 +35,7 @@ pub use ledger::{Entry, Event};
 pub use matrix::{LabelLag, LeftOut};
 pub use metrics::{Intervals, Metrics, Scored, evaluate as figures};
 pub use registry::{Announcement, Listing, ModelRef, Registry};
+pub use settle::{Settled, settle};
 pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};
 pub use train::{Baseline, Named, TrainReport, train};

@@ -6,8 +6,8 @@
 //! what is here. The library is the checkpoint that recovery and training replay, so it
 //! must never skip, double or reorder a row, and it must never hold an identifier.
 //!
-//! Three tables lie under one URL: `events`, `predictions` and `alerts`. Where the archive
-//! stands is kept in the tables themselves, as Delta application transactions
+//! Four tables lie under one URL: `events`, `predictions`, `alerts`, and `labels`, which says what became of
+//! predictions. Where the archive stands is kept in the first three themselves, as Delta application transactions
 //! `auscult-<table>-<partition>`, written in the commit that adds the rows. Handles are
 //! opened for one operation and dropped: a long-lived Delta handle grows with every update.
 
@@ -21,6 +21,7 @@ mod known;
 mod meds;
 mod query;
 mod records;
+mod settle;
 mod snapshot;
 mod table;
 #[cfg(test)]

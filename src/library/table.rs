@@ -35,6 +35,9 @@ pub enum Table {
     Predictions,
     /// Every alert, from `auscult.alerts`, without the identifier of the patient.
     Alerts,
+    /// What became of predictions, a row for each whose label has settled; `partition` and `position` are
+    /// those of the prediction.
+    Labels,
 }
 
 /// Column of what imported MEDS data say beyond the event schema: a JSON object of column and
@@ -79,9 +82,26 @@ static ALERTS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ])
 });
 
+static LABELS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    positioned(vec![
+        text("task", false),
+        Arc::new(Field::new("subject", DataType::Int64, false)),
+        text("encounter", true),
+        instant("prediction_time", false),
+        // Null where there is no label, with the reason.
+        Arc::new(Field::new("boolean_value", DataType::Boolean, true)),
+        text("reason", true),
+        // When the last window ended, and until when things were known when the label settled.
+        instant("closes", true),
+        instant("known", false),
+        Arc::new(Field::new("risk", DataType::Float64, true)),
+        Arc::new(Field::new("model_version", DataType::Int64, true)),
+    ])
+});
+
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 3] = [Table::Events, Table::Predictions, Table::Alerts];
+    pub const ALL: [Table; 4] = [Table::Events, Table::Predictions, Table::Alerts, Table::Labels];
 
     /// The name: that of its folder and in queries.
     pub fn name(self) -> &'static str {
@@ -89,6 +109,7 @@ impl Table {
             Table::Events => "events",
             Table::Predictions => "predictions",
             Table::Alerts => "alerts",
+            Table::Labels => "labels",
         }
     }
 
@@ -99,6 +120,7 @@ impl Table {
             Table::Events => &EVENTS,
             Table::Predictions => &PREDICTIONS,
             Table::Alerts => &ALERTS,
+            Table::Labels => &LABELS,
         })
     }
 
@@ -106,7 +128,7 @@ impl Table {
     fn partitioned_by(self) -> &'static [&'static str] {
         match self {
             Table::Events => &["partition"],
-            Table::Predictions | Table::Alerts => &[],
+            Table::Predictions | Table::Alerts | Table::Labels => &[],
         }
     }
 
@@ -120,6 +142,7 @@ impl Table {
             Table::Events => "the clinical log of record, a superset of the MEDS 0.4 DataSchema",
             Table::Predictions => "every score that was published",
             Table::Alerts => "every alert that was published, without the patient's identifier",
+            Table::Labels => "what became of published predictions, once it is known",
         }
     }
 

@@ -2,9 +2,10 @@
 //!
 //! One training at a time; a task that cannot be trained says why and waits for its next
 //! turn. What passes the gate is promoted and announced on `auscult.models`; whoever died in between
-//! left a champion that no running daemon knows of, so each start announces those that there are.
+//! left a champion that no running daemon knows of, so each start announces those that there are. Between
+//! trainings the labels of published predictions settle.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use croner::Cron;
@@ -12,9 +13,12 @@ use croner::Cron;
 use super::{Context, RoleError, wall_now};
 use crate::kafka::{Feeder, KafkaError};
 use crate::learn::{self, Announcement, Registry, Task, TrainReport};
-use crate::library::Library;
+use crate::library::{Library, Table};
 use crate::settings::Settings;
-use crate::telemetry::{Beat, Metrics, fault};
+use crate::telemetry::{Beat, Metrics, compact_every, fault};
+
+/// Settlements after which the small files they left are put together.
+const COMPACT_EVERY: u32 = 50;
 
 /// Runs the role until the process stops.
 pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
@@ -32,9 +36,11 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     for (_, schedule, due) in &mut turns {
         *due = after(schedule, *due);
     }
+    let mut labels = Labels { settled: Instant::now(), commits: 0 };
     beat.ready(true);
     while !context.stop.wait(Duration::from_millis(200)) {
         beat.beat();
+        labels.look(context);
         let now = now();
         for (task, schedule, due) in &mut turns {
             // A clock that was put back does not put the turn off.
@@ -46,6 +52,50 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
         }
     }
     Ok(())
+}
+
+/// Labels that settle between trainings.
+struct Labels {
+    settled: Instant,
+    commits: u32,
+}
+
+impl Labels {
+    /// Settles labels if it is time to. What fails is told, and tried again next time: it loses nothing.
+    fn look(&mut self, context: &Context) {
+        if self.settled.elapsed() < context.site.settings.archive.settle {
+            return;
+        }
+        self.settled = Instant::now();
+        if let Err(error) = self.settle(context) {
+            tracing::warn!(%error, "no labels were settled this time");
+        }
+    }
+
+    fn settle(&mut self, context: &Context) -> Result<(), RoleError> {
+        let runtime = &context.runtime;
+        let library = runtime.block_on(Library::open(&context.site.settings.library))?;
+        let settled = runtime.block_on(learn::settle(&library, &context.site.tasks))?;
+        fault("train", "settled");
+        let mut count = 0;
+        for task in &settled {
+            let counts = [("true", task.positives), ("false", task.negatives), ("none", task.without)];
+            for (label, number) in counts {
+                context.metrics.labels.with_label_values(&[task.task.as_str(), label]).inc_by(number);
+                count += number;
+            }
+            let lag = context.metrics.label_lag.with_label_values(&[&task.task]);
+            task.lags.iter().for_each(|&micros| lag.observe(micros as f64 / 1e6));
+            tracing::debug!(task = task.task, open = task.open, "labels settled");
+        }
+        self.commits += u32::from(count > 0);
+        if self.commits >= compact_every(COMPACT_EVERY) {
+            self.commits = 0;
+            runtime.block_on(library.compact(Table::Labels))?;
+            runtime.block_on(library.vacuum(Table::Labels))?;
+        }
+        Ok(())
+    }
 }
 
 /// The wall clock, as a schedule reads it.

@@ -171,6 +171,8 @@ pub struct Archive {
     pub every: Duration,
     /// Or when so many rows wait.
     pub rows: usize,
+    /// How often the role `train` looks which predictions' labels have settled.
+    pub settle: Duration,
 }
 
 impl Limits {

@@ -88,6 +88,7 @@ inactive = "7d"
 [archive]
 every = "10s"
 rows = 200_000
+settle = "10min"
 
 [alerts]
 identify = true

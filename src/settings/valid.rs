@@ -336,7 +336,8 @@ impl Reader<'_> {
     fn archive(&mut self) -> Option<Archive> {
         let every = self.span("archive.every", "10ms", "1d");
         let rows = self.count("archive.rows", 1..=10_000_000);
-        Some(Archive { every: every?, rows: usize::try_from(rows?).ok()? })
+        let settle = self.span("archive.settle", "1s", "7d");
+        Some(Archive { every: every?, rows: usize::try_from(rows?).ok()?, settle: settle? })
     }
 
     /// A word that becomes part of names in Kafka.

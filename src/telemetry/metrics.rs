@@ -85,6 +85,10 @@ pub struct Metrics {
     pub model_auroc: GaugeVec,
     /// `swaps_total{task}`
     pub swaps: IntCounterVec,
+    /// `labels_total{task,outcome}`
+    pub labels: IntCounterVec,
+    /// `label_lag_seconds{task}`
+    pub label_lag: HistogramVec,
     /// `train_seconds{task}`
     pub train_seconds: GaugeVec,
     /// `identity_links_total{kind,outcome}`
@@ -140,6 +144,8 @@ impl Metrics {
             model_info: maker.int_gauges("model_info")?,
             model_auroc: maker.gauges("model_auroc")?,
             swaps: maker.counters("swaps_total")?,
+            labels: maker.counters("labels_total")?,
+            label_lag: maker.histograms("label_lag_seconds")?,
             train_seconds: maker.gauges("train_seconds")?,
             identity_links: maker.counters("identity_links_total")?,
             scoring: Arc::default(),
@@ -290,6 +296,8 @@ mod tests {
         metrics.archived_rows.with_label_values(&["events"]).inc();
         metrics.model_auroc.with_label_values(&["t", "held_out"]).set(0.84);
         metrics.swaps.with_label_values(&["t"]).inc();
+        metrics.labels.with_label_values(&["t", "true"]).inc();
+        metrics.label_lag.with_label_values(&["t"]).observe(90_000.0);
         metrics.train_seconds.with_label_values(&["t"]).set(12.0);
         metrics.identity_links.with_label_values(&["merge", "done"]).inc();
         metrics.scores_with("t", "boosting", "1");

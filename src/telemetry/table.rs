@@ -41,12 +41,27 @@ const STEP: Kind = Kind::Histogram(&[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
 ]);
 
+/// From a prediction to its label: an hour to a year.
+const LAG: Kind = Kind::Histogram(&[
+    3_600.0,
+    14_400.0,
+    43_200.0,
+    86_400.0,
+    172_800.0,
+    345_600.0,
+    604_800.0,
+    1_209_600.0,
+    2_592_000.0,
+    7_776_000.0,
+    31_536_000.0,
+]);
+
 const fn spec(name: &'static str, help: &'static str, kind: Kind, labels: &'static [&'static str]) -> Spec {
     Spec { name, help, kind, labels }
 }
 
 /// Every metric there is.
-pub static TABLE: [Spec; 36] = [
+pub static TABLE: [Spec; 38] = [
     spec(
         "raw_messages_total",
         "Raw records consumed, each ending as events, a dead letter or a drop.",
@@ -130,6 +145,13 @@ pub static TABLE: [Spec; 36] = [
         &["task", "by"],
     ),
     spec("swaps_total", "Models exchanged in the running process.", Kind::Counter, &["task"]),
+    spec(
+        "labels_total",
+        "Published predictions whose label has settled, or that get none.",
+        Kind::Counter,
+        &["task", "outcome"],
+    ),
+    spec("label_lag_seconds", "From a prediction until its label had settled, by the events' clock.", LAG, &["task"]),
     spec("train_seconds", "Duration of a task's last training.", Kind::Gauge, &["task"]),
     spec(
         "identity_links_total",

@@ -2,6 +2,7 @@
 
 mod features;
 mod registry;
+mod settle;
 mod task;
 mod whole;
 

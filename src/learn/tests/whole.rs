@@ -17,7 +17,7 @@ use crate::settings::TextFile;
 const PARTITIONS: u32 = 3;
 const SUBJECTS: i64 = 600;
 
-const TASK: &str = r#"
+pub(super) const TASK: &str = r#"
 name = "death"
 horizon = "24h"
 trigger = {at = ["24h"], encounter = "ICU"}
@@ -43,7 +43,7 @@ windows = ["24h"]
 aggregates = ["last", "mean", "count"]
 "#;
 
-fn task(toml: &str) -> Task {
+pub(super) fn task(toml: &str) -> Task {
     let file = TextFile { name: "tasks/death.toml".to_owned(), text: toml.to_owned() };
     Task::parse(&file, &[TextFile { name: "tasks/death.yaml".to_owned(), text: ACES.to_owned() }]).unwrap()
 }
@@ -60,7 +60,7 @@ fn chance(subject: i64, what: i64) -> f64 {
 }
 
 /// Whether the subject of the synthetic ward dies.
-fn dies(subject: i64) -> bool {
+pub(super) fn dies(subject: i64) -> bool {
     chance(subject, 1) > 0.3 + 0.9 * chance(subject, 0)
 }
 
@@ -113,15 +113,15 @@ fn ward(subjects: impl Iterator<Item = i64>) -> Vec<RecordBatch> {
     vec![builder.finish().unwrap()]
 }
 
-struct Place {
+pub(super) struct Place {
     folder: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-    library: Library,
+    pub(super) runtime: tokio::runtime::Runtime,
+    pub(super) library: Library,
     registry: Registry,
 }
 
 impl Place {
-    fn new(subjects: impl Iterator<Item = i64>) -> Self {
+    pub(super) fn new(subjects: impl Iterator<Item = i64>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let url = |name: &str| Url::from_directory_path(folder.path().join(name)).unwrap();
