@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::explain::{Contribution, Explained};
+use super::explain::{Contribution, Explained, Instead, Otherwise};
 use super::fhir::{RiskAssessment, risk_assessment};
 use super::memory::{Decision, Kind};
 use super::score::Decimal;
@@ -142,7 +142,37 @@ struct Model<'a> {
 struct Explanation<'a> {
     base: f64,
     contributions: Vec<Part<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counterfactual: Option<Counterfactual<'a>>,
     text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Counterfactual<'a> {
+    risk: f64,
+    changes: Vec<Change<'a>>,
+}
+
+#[derive(Serialize)]
+struct Change<'a> {
+    concept: &'a str,
+    value: f32,
+    instead: f32,
+    unit: Option<&'a str>,
+}
+
+impl<'a> From<&'a Instead> for Counterfactual<'a> {
+    fn from(instead: &'a Instead) -> Self {
+        let change = |one: &'a Otherwise| Change {
+            concept: &one.concept,
+            value: one.value,
+            instead: one.instead,
+            unit: Some(one.unit.as_str()).filter(|unit| !unit.is_empty()),
+        };
+        Counterfactual { risk: instead.risk, changes: instead.changes.iter().map(change).collect() }
+    }
 }
 
 #[derive(Serialize)]
@@ -230,6 +260,8 @@ pub fn cloud_event(alert: &Alert<'_>) -> Result<CloudEvent, AlertError> {
         explanation: alert.explanation.map(|explained| Explanation {
             base: explained.base(),
             contributions: explained.contributions().iter().map(Part::from).collect(),
+            error: explained.error(),
+            counterfactual: explained.instead().map(Counterfactual::from),
             text: &text,
         }),
         source: alert.source,

@@ -21,11 +21,35 @@ pub struct Contribution<'a> {
     pub contribution: f64,
 }
 
+/// What would have to be otherwise for the risk to lie below the threshold: all changes together.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Instead {
+    /// From the one that helps most.
+    pub changes: Vec<Otherwise>,
+    /// The risk then.
+    pub risk: f64,
+}
+
+/// A concept that would have another value.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Otherwise {
+    /// The concept.
+    pub concept: String,
+    /// UCUM unit of its values.
+    pub unit: String,
+    /// What it is.
+    pub value: f32,
+    /// What it would be.
+    pub instead: f32,
+}
+
 /// An explanation that is finite and adds up (invariant 10).
 #[derive(Clone, PartialEq, Debug)]
 pub struct Explained<'a> {
     base: f64,
     contributions: Vec<Contribution<'a>>,
+    error: Option<f64>,
+    instead: Option<Instead>,
 }
 
 impl<'a> Explained<'a> {
@@ -47,7 +71,27 @@ impl<'a> Explained<'a> {
         contributions.sort_by(|a, b| {
             b.contribution.abs().total_cmp(&a.contribution.abs()).then_with(|| a.feature.cmp(b.feature))
         });
-        Ok(Explained { base, contributions })
+        Ok(Explained { base, contributions, error: None, instead: None })
+    }
+
+    /// Says by how much a contribution may be off, where they are estimates.
+    pub fn with_error(self, error: Option<f64>) -> Self {
+        Explained { error, ..self }
+    }
+
+    /// Says what would have to be otherwise, where something would.
+    pub fn with_instead(self, instead: Option<Instead>) -> Self {
+        Explained { instead, ..self }
+    }
+
+    /// By how much a contribution may be off; `None`: they are exact.
+    pub fn error(&self) -> Option<f64> {
+        self.error
+    }
+
+    /// What would have to be otherwise.
+    pub fn instead(&self) -> Option<&Instead> {
+        self.instead.as_ref()
     }
 
     /// The risk where nothing is known of the subject.

@@ -199,6 +199,8 @@ mod tests {
             tiers: vec![tier("watch", None), tier("urgent", Some(0.7)), tier("now", Some(0.9))],
             outcome: None,
             top: 5,
+            aim: Default::default(),
+            actionable: Vec::new(),
         }
     }
 

@@ -21,7 +21,7 @@ mod text;
 mod tests;
 
 pub use event::{Alert, CloudEvent, Identifier, ModelName, alert_id, cloud_event};
-pub use explain::{Contribution, Explained};
+pub use explain::{Contribution, Explained, Instead, Otherwise};
 pub use memory::{Decision, Kind, Memory, decide};
 pub use policy::{Clear, Outcome, Policy, RawPolicy, RawTier, Tier};
 pub use score::{Score, Status, score_json};

@@ -9,6 +9,7 @@ use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::events::{HOUR, Micros};
+use crate::models::Aim;
 use crate::settings::{Problem, parse_span};
 
 /// Most tiers, and most contributions in an alert's text.
@@ -20,6 +21,10 @@ const MOST: usize = 20;
 pub struct RawPolicy {
     /// Risk at which an alert is raised; absent: the threshold in the model's bundle.
     pub threshold: Option<f64>,
+    /// What a model's own threshold is chosen for when it is trained, such as `{sensitivity = 0.8}`,
+    /// `{ppv = 0.3}` or `{alerts_per_patient_day = 0.5}`; absent: the best min(sensitivity,
+    /// positive predictive value).
+    pub aim: Option<Aim>,
     /// Below it a raised alert clears: `"80%"` is a part of the threshold (the default), a
     /// number is a risk.
     pub clear_below: Option<Clear>,
@@ -31,6 +36,8 @@ pub struct RawPolicy {
     pub outcome: Option<Outcome>,
     /// Contributions named in an alert's text; default 5.
     pub top: Option<usize>,
+    /// Concepts of which an alert says what they would have to be for no alert; default none.
+    pub actionable: Option<Vec<String>>,
 }
 
 /// One tier as it is written.
@@ -112,6 +119,10 @@ pub struct Policy {
     pub outcome: Option<Outcome>,
     /// Contributions named in an alert's text.
     pub top: usize,
+    /// Concepts of which an alert says what they would have to be for no alert.
+    pub actionable: Vec<String>,
+    /// What a model's own threshold is chosen for.
+    pub aim: Aim,
 }
 
 /// One tier of alerts.
@@ -145,6 +156,14 @@ impl RawPolicy {
         let tiers = tiers(self.tiers, threshold, &mut problem);
         // Where the tiers bring the threshold it holds for the whole task.
         let threshold = threshold.or_else(|| tiers.first().and_then(|tier| tier.threshold));
+        if let Some(aim) = self.aim {
+            if let Err(reason) = aim.check() {
+                problem("aim", "is no figure to reach", &format!("it {reason}"));
+            }
+            if threshold.is_some() {
+                problem("aim", "has no effect beside a threshold", "give one of the two");
+            }
+        }
         let clear = self.clear_below.unwrap_or(Clear::Part(0.8));
         match clear {
             Clear::Part(part) if !is_risk(part) => {
@@ -177,7 +196,9 @@ impl RawPolicy {
         }
         match silence {
             Some(silence) if problems.is_empty() => {
-                Ok(Policy { threshold, clear, silence, tiers, outcome: self.outcome, top })
+                let aim = self.aim.unwrap_or_default();
+                let actionable = self.actionable.unwrap_or_default();
+                Ok(Policy { threshold, clear, silence, tiers, outcome: self.outcome, top, aim, actionable })
             }
             _ => Err(problems),
         }
@@ -326,6 +347,20 @@ mod tests {
         );
         assert_eq!(problems("tiers = []"), ["alert.tiers"]);
         assert_eq!(problems("threshold = nan"), ["alert.threshold"]);
+    }
+
+    #[test]
+    fn an_aim_is_read_and_checked() {
+        let aim = |text: &str| parse(text).validate("tasks/t.toml", "alert").unwrap().aim;
+        assert_eq!(aim(""), Aim::MinSePpv);
+        assert_eq!(aim("aim = {sensitivity = 0.8}"), Aim::Sensitivity(0.8));
+        assert_eq!(aim("aim = {ppv = 0.3}"), Aim::Ppv(0.3));
+        assert_eq!(aim("aim = {alerts_per_patient_day = 2}"), Aim::AlertsPerPatientDay(2.0));
+        assert_eq!(problems("aim = {ppv = 1.3}"), ["alert.aim"]);
+        assert_eq!(problems("aim = {ppv = 0.3}\nthreshold = 0.5"), ["alert.aim"]);
+        for wrong in ["aim = {specificity = 0.9}", "aim = 0.9", "aim = {ppv = 0.3, sensitivity = 0.8}"] {
+            assert!(toml::from_str::<RawPolicy>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use super::AlertError;
 use super::event::ModelName;
 use super::stamp::Stamp;
 use crate::events::{Micros, SubjectId};
+use crate::models::Assessment;
 
 /// What became of a prediction.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -14,6 +15,13 @@ pub enum Status<'a> {
     Ok(f64),
     /// No risk can be given, with the reason in words; holds nothing of a patient.
     Indeterminate(&'a str),
+}
+
+impl Status<'static> {
+    /// What a model's assessment comes to: its doubt, else its risk.
+    pub fn of(assessment: &Assessment) -> Self {
+        assessment.doubt.map_or(Status::Ok(assessment.risk), |doubt| Status::Indeterminate(doubt.as_str()))
+    }
 }
 
 impl Status<'_> {
@@ -141,6 +149,21 @@ mod tests {
             let text = json(&Score { encounter: None, ..score(status) });
             assert!(text.contains(r#""encounter":null"#) && text.contains(r#""risk":null,"status":"indeterminate""#));
             assert!(text.contains(reason), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_doubt_takes_the_risk_away() {
+        use crate::models::Doubt;
+        let of = |doubt| Status::of(&Assessment { risk: 0.83, possible: [true, true], doubt });
+        assert_eq!(of(None), Status::Ok(0.83));
+        for (doubt, reason) in [
+            (Doubt::Ambiguous, "ambiguous"),
+            (Doubt::Novel, "unlike anything seen"),
+            (Doubt::TooLittleData, "too little data"),
+        ] {
+            assert_eq!(of(Some(doubt)), Status::Indeterminate(reason));
+            assert_eq!(of(Some(doubt)).risk(), None);
         }
     }
 

@@ -9,6 +9,11 @@ use super::{Contribution, Explained};
 
 /// A contribution below this rounds to nothing in the text.
 const VISIBLE: f64 = 0.005;
+/// A contribution of nothing, for a value that has only a unit.
+const NOTHING: Contribution<'static> =
+    Contribution { feature: "", value: f32::NAN, unit: None, observed_at: None, contribution: 0.0 };
+/// What names of the hourly grid begin with.
+const GRID: &str = "grid.";
 
 /// The risk and what it is made of, the `top` weightiest concepts by name: `risk 0.83 from a base of 0.14:
 /// heart rate rose to 131/min over 6 h (+0.42), 3 others (+0.27)`. All features of a concept count together,
@@ -38,6 +43,16 @@ pub(super) fn explanation(risk: Option<f64>, explained: Option<&Explained<'_>>, 
             let _ = write!(text, "{separator}{others} others ({rest:+.2})");
         }
     }
+    if let Some(instead) = explained.instead() {
+        text.push_str("; below the threshold with ");
+        for (i, one) in instead.changes.iter().enumerate() {
+            let before = if i == 0 { "" } else { " and " };
+            let value = Contribution { unit: Some(&one.unit), value: one.value, ..NOTHING };
+            let to = quantity(&Contribution { value: one.instead, ..value });
+            let _ = write!(text, "{before}{} {to} instead of {}", one.concept.replace('_', " "), quantity(&value));
+        }
+        let _ = write!(text, " (risk {:.2})", instead.risk);
+    }
     text
 }
 
@@ -54,7 +69,8 @@ struct Finding<'a> {
 fn findings<'a>(contributions: &[Contribution<'a>]) -> Vec<Finding<'a>> {
     let mut findings: Vec<Finding<'a>> = Vec::new();
     for one in contributions {
-        let concept = one.feature.split('.').next().unwrap_or(one.feature);
+        let name = one.feature.strip_prefix(GRID).unwrap_or(one.feature);
+        let concept = name.split('.').next().unwrap_or(name);
         match findings.iter_mut().find(|finding| finding.concept == concept) {
             Some(finding) => {
                 finding.parts.push(*one);
@@ -72,6 +88,11 @@ fn findings<'a>(contributions: &[Contribution<'a>]) -> Vec<Finding<'a>> {
 fn phrase(finding: &Finding<'_>) -> String {
     let pulls = |one: &&Contribution<'_>| one.contribution * finding.sum > 0.0;
     let Some(lead) = finding.parts.iter().find(pulls).or(finding.parts.first()) else { return String::new() };
+    if let Some((concept, hour)) = lead.feature.strip_prefix(GRID).and_then(|rest| rest.rsplit_once(".-")) {
+        let hour = hour.trim_end_matches('h').trim_start_matches('0');
+        let when = if hour.is_empty() { "in the last hour".to_owned() } else { format!("{hour} h before") };
+        return format!("{} {when}", valued(&concept.replace('_', " "), lead));
+    }
     let mut words = lead.feature.split('.');
     let name = words.next().unwrap_or_default().replace('_', " ");
     let (Some(aggregate), Some(window), None) = (words.next(), words.next(), words.next()) else {
@@ -166,6 +187,7 @@ fn readable(unit: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Instead, Otherwise};
     use super::*;
 
     fn one(feature: &'static str, value: f32, unit: &'static str, contribution: f64) -> Contribution<'static> {
@@ -201,7 +223,7 @@ mod tests {
     #[test]
     fn what_several_features_say_of_a_concept_is_said_once() {
         let explained = Explained::new(
-            0.7,
+            0.73,
             0.2,
             vec![
                 one("heart_rate.slope.6h", 4.0, "/min/h", 0.3),
@@ -209,12 +231,33 @@ mod tests {
                 one("heart_rate.min.6h", 90.0, "/min", -0.02),
                 one("spo2.min.encounter", 84.0, "%", 0.09),
                 one("spo2.count.encounter", 3.0, "", 0.03),
+                one("grid.lactate.-03h", 4.1, "mmol/L", 0.02),
+                one("grid.lactate.-00h", f32::NAN, "mmol/L", 0.01),
             ],
         )
         .unwrap();
         assert_eq!(
-            explanation(Some(0.7), Some(&explained), 5),
-            "risk 0.70 from a base of 0.20: heart rate rose to 131/min over 6 h (+0.38), spo2 down to 84 % in the stay (+0.12)"
+            explanation(Some(0.73), Some(&explained), 5),
+            "risk 0.73 from a base of 0.20: heart rate rose to 131/min over 6 h (+0.38), spo2 down to 84 % in the stay (+0.12), \
+             lactate 4.1 mmol/L 3 h before (+0.03)"
+        );
+    }
+
+    #[test]
+    fn what_would_have_to_be_otherwise_is_said_last() {
+        let one = |concept: &str, unit: &str, value, instead| Otherwise {
+            concept: concept.to_owned(),
+            unit: unit.to_owned(),
+            value,
+            instead,
+        };
+        let changes = vec![one("lactate", "mmol/L", 4.1, 2.05), one("heart_rate", "/min", 131.0, 90.0)];
+        let instead = Some(Instead { changes, risk: 0.28 });
+        let explained = Explained::new(0.1, 0.1, Vec::new()).unwrap().with_instead(instead);
+        assert_eq!(
+            explanation(Some(0.1), Some(&explained), 5),
+            "risk 0.10 from a base of 0.10; below the threshold with lactate 2.05 mmol/L instead of 4.1 mmol/L and \
+             heart rate 90/min instead of 131/min (risk 0.28)"
         );
     }
 

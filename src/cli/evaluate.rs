@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::{Args, ValueEnum};
 
 use super::{CliError, SiteArgs, print, runtime, spinner};
-use crate::learn::{self, Part, Registry};
+use crate::learn::{self, EvaluateOptions, Part, Registry};
 use crate::library::Library;
 
 /// Arguments of `evaluate`.
@@ -20,12 +20,18 @@ pub(super) struct EvaluateArgs {
     /// Version of the model [default: the champion]
     #[arg(long, value_name = "V")]
     model: Option<u32>,
+    /// Version of another model to compare it with on the same rows
+    #[arg(long, value_name = "W")]
+    against: Option<u32>,
     /// Which subjects
     #[arg(long, value_enum, default_value = "held_out")]
     split: SplitArg,
     /// Write the predictions to this Parquet file (columns of meds-evaluation)
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
+    /// Write plots (SVG), report.json and importance.json into this folder
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
 }
 
 #[derive(Copy, Clone, ValueEnum, Debug)]
@@ -43,19 +49,18 @@ pub(super) fn run(args: EvaluateArgs) -> Result<(), CliError> {
     let (runtime, bar) = (runtime()?, spinner("evaluating"));
     let library = runtime.block_on(Library::open(&site.settings.library))?;
     let registry = Registry::open(&site.settings.registry)?;
-    let part = match args.split {
-        SplitArg::HeldOut => Part::HeldOut,
-        SplitArg::All => Part::All,
+    let options = EvaluateOptions {
+        version: args.model,
+        against: args.against,
+        part: match args.split {
+            SplitArg::HeldOut => Part::HeldOut,
+            SplitArg::All => Part::All,
+        },
+        predictions: args.predictions.as_deref(),
+        plots: args.plots.as_deref(),
     };
-    let evaluation = runtime.block_on(learn::evaluate(
-        &library,
-        &registry,
-        Arc::clone(&site.features),
-        task,
-        args.model,
-        part,
-        args.predictions.as_deref(),
-    ))?;
+    let evaluate = learn::evaluate(&library, &registry, Arc::clone(&site.features), task, options);
+    let evaluation = runtime.block_on(evaluate)?;
     bar.finish_and_clear();
     print(&evaluation)
 }

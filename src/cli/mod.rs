@@ -5,6 +5,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod check_config;
+mod crossval;
 mod demo;
 mod evaluate;
 mod export;
@@ -74,6 +75,8 @@ enum Command {
     Tabularize(tabularize::TabularizeArgs),
     /// Fit a model, evaluate it on subjects it never saw, register it, and promote it if it passes the gate
     Train(train::TrainArgs),
+    /// How good each family of models would be on a task: cross-validation over subjects, nothing is registered
+    Crossval(crossval::CrossvalArgs),
     /// Score the library's labelled subjects at their prediction times
     Evaluate(evaluate::EvaluateArgs),
     /// The model registry
@@ -212,6 +215,7 @@ impl Command {
             Command::Label(args) => label::run(args),
             Command::Tabularize(args) => tabularize::run(args),
             Command::Train(args) => train::run(args),
+            Command::Crossval(args) => crossval::run(args),
             Command::Evaluate(args) => evaluate::run(args),
             Command::Models(args) => models::run(args),
             Command::CheckConfig(site) => check_config::run(&site),

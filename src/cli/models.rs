@@ -1,13 +1,16 @@
 //! `models`: the registry and its ledger.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{CliError, SiteArgs, print, soon};
-use crate::learn::{ModelRef, Registry};
-use crate::models::Bundle;
+use crate::learn::{LearnError, ModelRef, Registry};
+use crate::models::{Bundle, Calibration, Card};
 use crate::roles::{Site, announce, wall_now};
 
 /// Arguments of `models`.
@@ -31,6 +34,8 @@ enum ModelsCommand {
     Rollback(TaskArgs),
     /// Register a gradient boosting model that XGBoost saved as JSON, fitted on this site's features
     Import(ImportArgs),
+    /// Write a gradient boosting model as JSON that XGBoost loads
+    Export(ExportArgs),
 }
 
 #[derive(Args, Debug)]
@@ -74,6 +79,25 @@ struct ImportArgs {
     file: PathBuf,
 }
 
+#[derive(Args, Debug)]
+struct ExportArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// The JSON file, which must not be there yet
+    file: PathBuf,
+}
+
+/// What `models export` prints: XGBoost gives the probability before calibration, which is this.
+#[derive(Serialize, Debug)]
+struct Exported<'a> {
+    #[serde(flatten)]
+    model: &'a ModelRef,
+    file: String,
+    features: &'a [String],
+    calibration: &'a Calibration,
+    threshold: f64,
+}
+
 pub(super) fn run(args: ModelsArgs) -> Result<(), CliError> {
     match &args.command {
         ModelsCommand::List(site) => print(&open(site)?.1.list()?),
@@ -101,6 +125,22 @@ pub(super) fn run(args: ModelsArgs) -> Result<(), CliError> {
             let names = spec.names().to_vec();
             let mut bundle = Bundle::import_xgboost(&bytes, &task.name, names, spec.hash(), import.threshold, now)?;
             print(&registry.register(&task.name, &mut bundle, &json!({}), "imported from XGBoost JSON", now)?)
+        }
+        ModelsCommand::Export(export) => {
+            let (_, registry) = open(&export.one.of.site)?;
+            let task = &export.one.of.task;
+            let model = match export.one.model {
+                Some(version) => registry.version(task, version)?,
+                None => registry.champion(task)?.ok_or_else(|| LearnError::NoChampion { task: task.clone() })?,
+            };
+            let bundle = registry.load(task, &model)?;
+            let json = bundle.to_xgboost()?;
+            let file = export.file.display().to_string();
+            let written = File::create_new(&export.file).and_then(|mut file| file.write_all(&json));
+            written.map_err(|cause| CliError::File { path: file.clone(), cause })?;
+            let Card { features, calibration, threshold, .. } = &bundle.card;
+            let threshold = *threshold;
+            print(&Exported { model: &model, file, features, calibration, threshold })
         }
     }
 }

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::NONE;
 use super::aggregate::{Aggregate, Demographic, window_words};
+use super::grid::{Grid, HourlyValue, grid_name};
 use super::spec::{Column, FeatureSpec, Pane, SeriesOf};
 
 /// What a feature is, and what it is made of.
@@ -31,7 +32,7 @@ pub struct Description {
 }
 
 impl FeatureSpec {
-    /// What each feature is, in order of the columns.
+    /// What each feature is, in order of the columns; the hours of a concept in the grid are one.
     pub fn describe(&self) -> Vec<Description> {
         let blank = |i: usize| Description {
             feature: self.name(i).to_owned(),
@@ -42,7 +43,9 @@ impl FeatureSpec {
             formula: None,
             source: None,
         };
-        let mut all: Vec<Description> = (0..self.len()).map(blank).collect();
+        let of_grid = self.grid().and_then(|grid| grid.concepts.first());
+        let table = of_grid.map_or(self.len(), |(_, first)| *first as usize);
+        let mut all: Vec<Description> = (0..table).map(blank).collect();
         for (series, panes) in self.panes().iter().enumerate() {
             for (pane, column) in panes.iter().flat_map(|pane| pane.columns.iter().map(move |column| (pane, column))) {
                 self.describe_column(series as u16, pane, column, &mut all[column.column as usize]);
@@ -67,7 +70,35 @@ impl FeatureSpec {
             of.formula = Some(row.formula.text().to_owned());
             of.concepts = concepts;
         }
+        all.extend(self.grid().into_iter().flat_map(|grid| self.describe_grid(grid)));
         all
+    }
+
+    fn describe_grid(&self, grid: &Grid) -> Vec<Description> {
+        let lane = |(series, first): &(u16, u32)| {
+            let concept = self.series().get(usize::from(*series))?.name();
+            let (oldest, newest) = (grid_name(concept, grid.hours - 1), grid_name(concept, 0));
+            let words = match grid.value {
+                HourlyValue::Last => "last value",
+                HourlyValue::Mean => "mean",
+            };
+            let mut of = Description {
+                feature: format!("{oldest} to {newest}"),
+                unit: self.unit(*first as usize).to_owned(),
+                meaning: format!(
+                    "{words} of {concept} in each of the {} hours before the prediction, the oldest first, \
+                     missing where there is none",
+                    grid.hours
+                ),
+                concepts: Vec::new(),
+                codes: Vec::new(),
+                formula: None,
+                source: None,
+            };
+            self.made_of(*series, concept, &mut of);
+            Some(of)
+        };
+        grid.concepts.iter().filter_map(lane).collect()
     }
 
     fn describe_column(&self, series: u16, pane: &Pane, column: &Column, of: &mut Description) {

@@ -27,6 +27,7 @@ mod due;
 mod encounter;
 mod fold;
 mod formula;
+mod grid;
 mod lever;
 mod parse;
 mod rest;

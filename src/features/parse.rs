@@ -25,6 +25,11 @@
 //! [[feature]]                                # of features above it
 //! name = "worst"
 //! formula = "greatest(\"heart_rate.max.8h\", 100)"
+//!
+//! [grid]                                     # hour by hour, for models of sequences: gru, cnn
+//! concepts = ["heart_rate", "lactate"]       # or "*"
+//! hours = 48                                 # default; 1 to 168
+//! aggregate = "last"                         # default; or "mean": of the values of an hour
 //! ```
 //!
 //! Derived concepts: see `parse/derive.rs`.
@@ -40,6 +45,7 @@ use super::NONE;
 use super::aggregate::{Aggregate, Demographic, Window};
 use super::codes::WILDCARD;
 use super::formula::Formula;
+use super::grid::{HourlyValue, MOST_HOURS, grid_name};
 use super::spec::{FeatureSpec, SpecBuilder, category_name, feature_name};
 use super::trigger::micros;
 use crate::settings::{Problem, parse_span};
@@ -80,7 +86,7 @@ impl Reader<'_> {
     }
 
     fn top(&mut self, table: &Table) -> FeatureSpec {
-        self.known_keys("", table, &["count_of_none", "derive", "derived", "feature"]);
+        self.known_keys("", table, &["count_of_none", "derive", "derived", "feature", "grid"]);
         let count_of_none = match table.get("count_of_none").map(Value::as_str) {
             None | Some(Some("zero")) => 0.0,
             Some(Some("missing")) => f32::NAN,
@@ -103,6 +109,10 @@ impl Reader<'_> {
             }
             Some(Value::Array(_)) | None => self.problem("feature", "is missing", "add a [[feature]] table"),
             Some(_) => self.problem("feature", "is no list of tables", "write it with two brackets: [[feature]]"),
+        }
+        // After all other features, whose columns a model of a table can then tell from it.
+        if let Some(grid) = table.get("grid") {
+            self.grid(grid, &mut builder);
         }
         if builder.series_count() > MOST_SERIES {
             self.problem("feature", format!("looks at more than {MOST_SERIES} concepts and groups"), "ask for less");
@@ -230,6 +240,34 @@ impl Reader<'_> {
                         remedy,
                     );
                 }
+            }
+        }
+    }
+
+    fn grid(&mut self, grid: &Value, builder: &mut SpecBuilder) {
+        let Value::Table(grid) = grid else {
+            return self.problem("grid", "is no table", "write [grid] and its keys below");
+        };
+        self.known_keys("grid", grid, &["concepts", "hours", "aggregate"]);
+        let concepts = self.concepts("grid.concepts", grid.get("concepts"));
+        let hours = grid.get("hours").map_or(Some(48), Value::as_integer);
+        let hours = hours.and_then(|hours| u16::try_from(hours).ok()).filter(|hours| (1..=MOST_HOURS).contains(hours));
+        if hours.is_none() {
+            self.problem("grid.hours", format!("is no whole number from 1 to {MOST_HOURS}"), "the usual value is 48");
+        }
+        let value = match grid.get("aggregate").map(Value::as_str) {
+            None | Some(Some("last")) => Some(HourlyValue::Last),
+            Some(Some("mean")) => Some(HourlyValue::Mean),
+            Some(_) => {
+                self.problem("grid.aggregate", "is not one of its words", "write \"last\" or \"mean\"");
+                None
+            }
+        };
+        let (Some(hours), Some(value)) = (hours, value) else { return };
+        for (name, unit) in concepts {
+            if (0..hours).rev().all(|hour| self.new_name("grid.concepts", grid_name(&name, hour))) {
+                let series = self.series_of(&name, builder);
+                builder.grid(&name, series, &unit, hours, value);
             }
         }
     }
@@ -455,6 +493,41 @@ mod tests {
         assert_ne!(hash(SITE), hash(&format!("count_of_none = \"missing\"\n{SITE}")));
         let other = [("heart_rate", "Hz"), ("lactate", "mmol/L")].map(|(a, b)| (a.to_owned(), b.to_owned())).into();
         assert_ne!(hash(SITE), parse("features.toml", SITE, &other).unwrap().hash(), "nor the same in another unit");
+    }
+
+    #[test]
+    fn the_grid_comes_last_concept_by_concept_and_the_oldest_hour_first() {
+        let grid = "[grid]\nconcepts = \"*\"\nhours = 3\n";
+        let spec = read(&format!("{grid}{SITE}")).unwrap();
+        let (heart_rate, lactate) = (["-02h", "-01h", "-00h"], ["-02h", "-01h", "-00h"]);
+        let heart_rate = heart_rate.map(|hour| format!("grid.heart_rate.{hour}"));
+        let lactate = lactate.map(|hour| format!("grid.lactate.{hour}"));
+        assert_eq!(spec.names()[20..], [heart_rate, lactate].concat());
+        assert_eq!((spec.unit(22), spec.concept(22), spec.concept(23)), ("/min", Some("heart_rate"), Some("lactate")));
+        assert_eq!(spec.panes().len(), 4, "a concept's series is there once");
+        let hash = |grid: &str| read(&format!("{grid}{SITE}")).unwrap().hash();
+        assert_ne!(hash(grid), hash(""));
+        assert_ne!(hash(grid), hash(&grid.replace('3', "4")));
+        assert_ne!(hash(grid), hash(&format!("{grid}aggregate = \"mean\"\n")));
+        assert_eq!(hash(grid), hash(&format!("{grid}aggregate = \"last\"\n")));
+        assert_ne!(hash(grid), hash(&grid.replace("\"*\"", "[\"lactate\", \"heart_rate\"]")));
+        assert_eq!(read(&format!("[grid]\nconcepts = [\"lactate\"]\n{SITE}")).unwrap().len(), 20 + 48, "two days");
+    }
+
+    #[test]
+    fn a_grid_that_cannot_be_is_refused() {
+        for (grid, keys) in [
+            ("grid = 1\n", &["grid"][..]),
+            ("[grid]\n", &["grid.concepts"]),
+            ("[grid]\nconcepts = [\"pulse\"]\nhours = 0\n", &["grid.concepts", "grid.hours"]),
+            ("[grid]\nconcepts = \"*\"\nhours = 169\ncolour = 1\n", &["grid.colour", "grid.hours"]),
+            ("[grid]\nconcepts = \"*\"\nhours = 1.5\naggregate = \"max\"\n", &["grid.hours", "grid.aggregate"]),
+            ("[grid]\nconcepts = [\"lactate\", \"lactate\"]\n", &["grid.concepts"]),
+        ] {
+            let problems = read(&format!("{grid}{SITE}")).unwrap_err();
+            let found: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
+            assert_eq!(found, keys, "{problems:#?}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::aggregate::{Aggregate, Demographic, Window};
 use super::codes::Codes;
 use super::derived::Derived;
 use super::formula::Formula;
+use super::grid::{Grid, HourlyValue, grid_name};
 use crate::settings::Problem;
 
 /// One column of a pane.
@@ -85,7 +86,8 @@ pub(super) struct RowFormula {
 ///
 /// Features of one `[[feature]]` table follow each other: for each concept or group of codes,
 /// for each window, for each aggregate. A name is `<concept>.<aggregate>.<window>`, such as
-/// `heart_rate.max.8h`, the word of a demographic, or the name of a formula.
+/// `heart_rate.max.8h`, the word of a demographic, or the name of a formula. The columns of the
+/// hourly grid (`grid.heart_rate.-00h`) come last.
 #[derive(Debug)]
 pub struct FeatureSpec {
     names: Vec<String>,
@@ -110,6 +112,7 @@ pub struct FeatureSpec {
     of_person: Vec<u16>,
     demographics: Vec<(Demographic, u32)>,
     formulas: Vec<RowFormula>,
+    grid: Option<Grid>,
     /// A row of which nothing is known.
     blank: Vec<f32>,
     hash: String,
@@ -226,6 +229,11 @@ impl FeatureSpec {
         &self.formulas
     }
 
+    /// The hourly grid, if the site has one.
+    pub(super) fn grid(&self) -> Option<&Grid> {
+        self.grid.as_ref()
+    }
+
     /// A row of which nothing is known.
     pub(super) fn blank(&self) -> &[f32] {
         &self.blank
@@ -261,6 +269,7 @@ impl SpecBuilder {
             of_person: Vec::new(),
             demographics: Vec::new(),
             formulas: Vec::new(),
+            grid: None,
             blank: Vec::new(),
             hash: String::new(),
         };
@@ -349,6 +358,19 @@ impl SpecBuilder {
         self.digest(formula.text());
         self.spec.formulas.push(RowFormula { column, formula, inputs });
         Ok(())
+    }
+
+    /// Adds a concept to the hourly grid, the same one in every call; no other feature may follow.
+    pub(super) fn grid(&mut self, concept: &str, series: u16, unit: &str, hours: u16, value: HourlyValue) {
+        let first = self.spec.names.len() as u32;
+        for hour in (0..hours).rev() {
+            self.column(grid_name(concept, hour), unit.to_owned(), Some(series), f32::NAN);
+        }
+        for part in ["grid", value.as_str(), unit] {
+            self.digest(part);
+        }
+        let grid = self.spec.grid.get_or_insert(Grid { hours, value, concepts: Vec::new() });
+        grid.concepts.push((series, first));
     }
 
     /// Adds what follows from other series; gives its own.

@@ -29,7 +29,7 @@ pub(super) fn fill(
     values: &mut [f32],
     observed: &mut [Micros],
 ) {
-    for (panes, series) in spec.panes().iter().zip(series) {
+    for (panes, series) in spec.panes().iter().zip(&mut *series) {
         if !series.samples().is_empty() {
             fill_series(panes, series, moment, values, observed);
         }
@@ -46,6 +46,9 @@ pub(super) fn fill(
             observed[row.column as usize] = times.max().unwrap_or(NOT_OBSERVED);
             values[row.column as usize] = value;
         }
+    }
+    if let Some(grid) = spec.grid() {
+        grid.fill(series, moment.at, values, observed);
     }
 }
 

@@ -121,6 +121,14 @@ pub enum LearnError {
     /// Something could not be written as JSON.
     #[error("an entry of the ledger cannot be written: {0}")]
     Json(#[from] serde_json::Error),
+    /// A plot could not be drawn.
+    #[error("the plot {name} cannot be drawn: {reason}")]
+    Plot {
+        /// File.
+        name: &'static str,
+        /// Why not.
+        reason: String,
+    },
     /// A thread of the replay was lost.
     #[error("the replay of the library was interrupted; run it again")]
     Interrupted,

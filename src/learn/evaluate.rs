@@ -8,10 +8,15 @@ use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde::Serialize;
 
 use super::LearnError;
+use super::abstention::{Abstention, assess};
+use super::importance::{importance, sample};
 use super::matrix::{LeftOut, Row, dataset};
-use super::metrics::{Metrics, Scored, evaluate as figures};
+use super::metrics::evaluate as figures;
+use super::metrics::{Comparison, Curves, Dated, Details, Metrics, Scored, Subgroup, compare, subgroups};
 use super::output::write_parquet;
+use super::plots;
 use super::registry::Registry;
+use super::strata::{MissingSubgroup, Strata};
 use super::task::Task;
 use super::train::Named;
 use crate::events::Split;
@@ -28,6 +33,21 @@ pub enum Part {
     All,
 }
 
+/// What is evaluated, and what is written beside what is told.
+#[derive(Copy, Clone, Debug)]
+pub struct EvaluateOptions<'a> {
+    /// Version of the model; `None`: the champion.
+    pub version: Option<u32>,
+    /// Version of another that it is compared with.
+    pub against: Option<u32>,
+    /// Which subjects.
+    pub part: Part,
+    /// A Parquet file of the predictions, in the columns of meds-evaluation.
+    pub predictions: Option<&'a Path>,
+    /// A folder for plots, `report.json` and `importance.json`; made if need be.
+    pub plots: Option<&'a Path>,
+}
+
 /// What `evaluate` prints.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Evaluation {
@@ -40,10 +60,34 @@ pub struct Evaluation {
     pub model: Named,
     /// Predictions of the library that could not be used.
     pub left_out: LeftOut,
+    /// How it abstained; null for a model that never does. The figures are of all rows.
+    pub abstention: Option<Abstention>,
+    /// Calibration, thresholds and time.
+    #[serde(flatten)]
+    pub details: Details,
+    /// Figures by sex, age, unit and site.
+    pub subgroups: Vec<Subgroup>,
+    /// Which of these the features do not tell.
+    pub subgroups_missing: Vec<MissingSubgroup>,
+    /// The other model and how they differ, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
+    /// Curves, which are for plots: `report.json` has them, not what is printed.
+    #[serde(skip)]
+    pub curves: Curves,
 }
 
-/// Scores a task's labelled rows with a version (default: the champion) and says how good it
-/// was; `predictions`: a Parquet file of them, in the columns of meds-evaluation.
+/// Another model on the same rows.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Against {
+    /// Which.
+    pub model: Named,
+    /// The first model's figures less this one's.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
+/// Scores a task's labelled rows with a version and says how good it was.
 ///
 /// Computes on the calling thread, as [`train`](super::train) does.
 ///
@@ -54,10 +98,81 @@ pub async fn evaluate(
     registry: &Registry,
     spec: Arc<FeatureSpec>,
     task: &Task,
-    version: Option<u32>,
-    part: Part,
-    predictions: Option<&Path>,
+    options: EvaluateOptions<'_>,
 ) -> Result<Evaluation, LearnError> {
+    // Before anything costs time.
+    let (model, bundle) = load(registry, &spec, task, options.version)?;
+    let other = options.against.map(|version| load(registry, &spec, task, Some(version))).transpose()?;
+    if let Some(folder) = options.plots {
+        std::fs::create_dir_all(folder).map_err(LearnError::io(folder))?;
+    }
+    let only = match options.part {
+        Part::HeldOut => Some(Split::HeldOut),
+        Part::All => None,
+    };
+    let data = dataset(library, &spec, task, only, &mut |_| {}).await?;
+    let (threshold, seed) = (bundle.card.threshold, task.train.seed);
+    let parts = [data.train, data.tuning, data.held_out];
+    let explained = match options.plots {
+        Some(_) => sample(parts.iter().map(|part| part.rows.len()).sum(), spec.len(), seed),
+        None => Vec::new(),
+    };
+    let (mut rows, mut scored, mut others, mut assessed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut strata, mut sampled) = (Strata::of(spec.names()), Matrix::with_capacity(spec.len(), explained.len()));
+    for part in parts {
+        let (matrix, of) = part.into_matrix(spec.len())?;
+        for i in 0..matrix.rows() {
+            strata.add(matrix.row(i));
+            if explained.binary_search(&(rows.len() + i)).is_ok() {
+                sampled.push_row(matrix.row(i))?;
+            }
+        }
+        scored.extend(score(&bundle, &matrix, &of)?);
+        assessed.extend(assess(&bundle, &matrix)?);
+        if let Some((_, other)) = &other {
+            others.extend(score(other, &matrix, &of)?.iter().map(|row| row.risk));
+        }
+        rows.extend(of);
+    }
+    if let Some(path) = options.predictions {
+        write(path, &rows, &scored, threshold)?;
+    }
+    let dated: Vec<Dated> = rows
+        .iter()
+        .zip(&scored)
+        .map(|(row, scored)| Dated { scored: *scored, time: row.time, onset: row.onset })
+        .collect();
+    let (details, curves) = Details::of(&dated, threshold);
+    let (groupings, subgroups_missing) = strata.finish();
+    let against = other.map(|(model, other)| {
+        let comparison = compare(&scored, &others, [threshold, other.card.threshold], seed);
+        Against { model, comparison }
+    });
+    let evaluation = Evaluation {
+        metrics: figures(&scored, threshold, seed),
+        task: task.name.clone(),
+        model,
+        left_out: data.left_out,
+        abstention: Abstention::of(&bundle, &assessed, &rows),
+        details,
+        subgroups: subgroups(&scored, &groupings, threshold, seed),
+        subgroups_missing,
+        against,
+        curves,
+    };
+    if let Some(folder) = options.plots {
+        plots::write(folder, &evaluation, &importance(&bundle, &sampled)?)?;
+    }
+    Ok(evaluation)
+}
+
+/// A version (`None`: the champion) that scores rows of these features.
+fn load(
+    registry: &Registry,
+    spec: &FeatureSpec,
+    task: &Task,
+    version: Option<u32>,
+) -> Result<(Named, Bundle), LearnError> {
     let model = match version {
         Some(version) => registry.version(&task.name, version)?,
         None => registry.champion(&task.name)?.ok_or_else(|| LearnError::NoChampion { task: task.name.clone() })?,
@@ -66,27 +181,7 @@ pub async fn evaluate(
     if bundle.card.spec_hash != spec.hash() {
         return Err(LearnError::OtherFeatures { task: task.name.clone(), version: model.version });
     }
-    let only = match part {
-        Part::HeldOut => Some(Split::HeldOut),
-        Part::All => None,
-    };
-    let data = dataset(library, &spec, task, only, &mut |_| {}).await?;
-    let (mut rows, mut scored) = (Vec::new(), Vec::new());
-    for part in [data.train, data.tuning, data.held_out] {
-        let (matrix, of) = part.into_matrix(spec.len())?;
-        scored.extend(score(&bundle, &matrix, &of)?);
-        rows.extend(of);
-    }
-    let threshold = bundle.card.threshold;
-    if let Some(path) = predictions {
-        write(path, &rows, &scored, threshold)?;
-    }
-    Ok(Evaluation {
-        metrics: figures(&scored, threshold, task.train.seed),
-        task: task.name.clone(),
-        model: Named { name: model.name, version: model.version },
-        left_out: data.left_out,
-    })
+    Ok((Named { name: model.name, version: model.version }, bundle))
 }
 
 /// The risks of labelled rows.

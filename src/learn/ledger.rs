@@ -15,7 +15,7 @@ use super::LearnError;
 
 /// How often a number is tried that others keep taking first.
 const TRIES: u32 = 1_000;
-/// Longest entry that is read, in bytes.
+/// Longest entry that is written or read, in bytes.
 const LONGEST: u64 = 1 << 20;
 
 /// What happened to a model.
@@ -100,7 +100,13 @@ impl Ledger {
         for _ in 0..TRIES {
             let entry = make(&self.entries()?)?;
             let path = self.path(entry.seq);
-            match create_whole(&self.folder, &path, &serde_json::to_vec_pretty(&entry)?) {
+            let text = serde_json::to_vec_pretty(&entry)?;
+            if text.len() as u64 > LONGEST {
+                // It could not be read back, nor could any entry after it.
+                let what = format!("would get an entry of more than {LONGEST} bytes");
+                return Err(LearnError::Ledger { path, what });
+            }
+            match create_whole(&self.folder, &path, &text) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(LearnError::io(&path)(error)),

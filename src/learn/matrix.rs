@@ -5,7 +5,7 @@
 //! and retractions. One partition at a time is in memory, and of it only the subjects that
 //! are asked for. Rows without a label are counted, never guessed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -16,7 +16,7 @@ use super::aces::{self, Evaluator};
 use super::facts::Facts;
 use super::outcome::{Outcome, outcomes};
 use super::task::Task;
-use crate::events::{EventsView, HOUR, Micros, Split, SubjectId, split_of};
+use crate::events::{DAY, EventsView, HOUR, Micros, Split, SubjectId, split_of};
 use crate::features::{Due, FeatureSpec, Fold, Trigger};
 use crate::library::Library;
 use crate::models::{Matrix, ModelError};
@@ -33,6 +33,8 @@ pub(super) struct Row {
     pub(super) time: Micros,
     /// The label.
     pub(super) outcome: bool,
+    /// When what it tells first happened; `None` if it did not.
+    pub(super) onset: Option<Micros>,
 }
 
 /// Labelled rows and their features.
@@ -58,10 +60,18 @@ impl Rows {
         Ok((Matrix::from_values(columns, self.values)?, self.rows))
     }
 
-    fn append(&mut self, mut other: Rows) {
+    /// Adds the rows of another.
+    pub(super) fn append(&mut self, mut other: Rows) {
         self.rows.append(&mut other.rows);
         self.values.append(&mut other.values);
     }
+}
+
+/// How many patient-days rows watch over: each day (UTC) on which a subject has a row counts as
+/// one, however many rows it has then and however short its stay was.
+pub(super) fn patient_days(rows: &[Row]) -> f64 {
+    let days: BTreeSet<(SubjectId, i64)> = rows.iter().map(|row| (row.subject, row.time.div_euclid(DAY))).collect();
+    days.len() as f64
 }
 
 /// Rows that could not be used.
@@ -255,10 +265,10 @@ fn label(
     for (i, (subject, time)) in made.iter().enumerate() {
         match labels.get(subject).and_then(|labels| labels.get(time)) {
             Some(outcome) if outcome.closes > known => dataset.left_out.unsettled += 1,
-            Some(Outcome { value: Some(outcome), closes }) => {
+            Some(Outcome { value: Some(outcome), onset, closes }) => {
                 dataset.lags.push(closes.saturating_sub(*time) as f32 / HOUR as f32);
                 let part = dataset.part(split_of(*subject));
-                part.rows.push(Row { subject: *subject, time: *time, outcome: *outcome });
+                part.rows.push(Row { subject: *subject, time: *time, outcome: *outcome, onset: *onset });
                 part.values.extend_from_slice(&values[i * width..(i + 1) * width]);
             }
             Some(Outcome { value: None, .. }) => dataset.left_out.contradictory += 1,
@@ -324,8 +334,17 @@ windows:
         let mut dataset = label(facts_now, config, &made, &values, 1, known);
         let left_out = dataset.left_out;
         let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
+        assert!(part.rows.iter().all(|row| row.onset.is_some() == row.outcome));
         let rows = part.rows.iter().zip(part.values);
         (rows.map(|(row, value)| (row.time / HOUR, row.outcome, value)).collect(), left_out)
+    }
+
+    #[test]
+    fn a_patient_day_is_a_day_on_which_a_subject_is_predicted_for() {
+        let row =
+            |subject, hour: i64| Row { subject: SubjectId(subject), time: hour * HOUR, outcome: false, onset: None };
+        assert_eq!(patient_days(&[]), 0.0);
+        assert_eq!(patient_days(&[row(1, 0), row(1, 23), row(1, 24), row(2, 1), row(2, -1), row(1, 900)]), 5.0);
     }
 
     #[test]
@@ -338,6 +357,20 @@ windows:
         assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, false, 0.0), (30, true, 30.0)]);
         facts.push(event(41, "MEDS_DEATH", 1, Op::Retract));
         assert_eq!(outcomes(&facts, &config, &[0, 30]).0, [(0, false, 0.0), (30, false, 30.0)]);
+    }
+
+    #[test]
+    fn the_onset_is_the_first_outcome_within_the_window() {
+        let config = config(DEATH_WITHIN_A_DAY);
+        let mut facts = Facts::default();
+        for (key, hour) in (1..).zip([60, 20, 5, 12]) {
+            facts.apply(&event(hour, "MEDS_DEATH", key, Op::Assert));
+        }
+        let made: Vec<_> = [0, 12, 25, 61].iter().map(|hour| (SubjectId(1), hour * HOUR)).collect();
+        let mut dataset = label(facts, &config, &made, &[0.0; 4], 1, Micros::MAX);
+        let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
+        let onsets: Vec<_> = part.rows.iter().map(|row| row.onset.map(|onset| onset / HOUR)).collect();
+        assert_eq!(onsets, [Some(5), Some(20), None, None]);
     }
 
     #[test]

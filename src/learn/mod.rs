@@ -5,37 +5,53 @@
 //! online, that every model is registered with its figures and its reason, and that the
 //! champion changes only through the ledger. Must never promote what did not pass the gate.
 
+mod abstention;
 mod aces;
+mod aside;
+mod crossval;
 mod error;
 mod evaluate;
 mod facts;
 mod features;
 mod gate;
+mod importance;
 mod label;
 mod ledger;
 mod matrix;
 mod metrics;
 mod outcome;
 mod output;
+mod plots;
 mod registry;
+mod search;
 mod settle;
+mod strata;
 mod tabular;
 mod task;
 #[cfg(test)]
 mod tests;
 mod train;
 
+pub use abstention::{Abstention, OfOutcome};
 pub use aces::{Config as AcesConfig, Evaluator as AcesEvaluator, Label, Realization};
+pub use crossval::{Crossval, FamilyReport, Figures, Judged, Subjects, crossval};
 pub use error::LearnError;
-pub use evaluate::{Evaluation, Part, evaluate};
+pub use evaluate::{Against, EvaluateOptions, Evaluation, Part, evaluate};
 pub use features::{FeaturesReport, features};
 pub use gate::{GateSettings, Verdict, judge};
+pub use importance::{ConceptImportance, Dependence, FeatureImportance, Importance};
 pub use label::{LabelReport, label, label_meds};
 pub use ledger::{Entry, Event};
 pub use matrix::{LabelLag, LeftOut};
-pub use metrics::{Intervals, Metrics, Scored, evaluate as figures};
+pub use metrics::{
+    CalibrationLine, Comparison, Curves, DeLong, Decile, Details, HosmerLemeshow, Intervals, LeadTime, Metrics,
+    NetBenefit, OperatingPoint, Paired, PrPoint, Quartiles, ReliabilityBin, RocPoint, Scored, Subgroup, Utility,
+    evaluate as figures,
+};
 pub use registry::{Announcement, Listing, ModelRef, Registry};
+pub use search::{Search, SearchSettings, Trial};
 pub use settle::{Settled, settle};
+pub use strata::MissingSubgroup;
 pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};
 pub use train::{Baseline, Named, TrainReport, train};

@@ -11,6 +11,8 @@ use crate::events::{Fact, Micros, PREDICTION, SubjectId};
 pub(super) struct Outcome {
     /// The label; `None` if the task gives two that differ.
     pub(super) value: Option<bool>,
+    /// When it first happened; `None` if it did not.
+    pub(super) onset: Option<Micros>,
     /// When the last window ends: until everything up to then is known, nothing is settled.
     pub(super) closes: Micros,
 }
@@ -36,9 +38,10 @@ pub(super) fn outcomes(
             .entry(label.prediction_time)
             .and_modify(|outcome| {
                 outcome.value = outcome.value.filter(|value| Some(*value) == label.value);
+                outcome.onset = outcome.onset.into_iter().chain(label.outcome_time).min();
                 outcome.closes = label.closes.max(outcome.closes);
             })
-            .or_insert(Outcome { value: label.value, closes: label.closes });
+            .or_insert(Outcome { value: label.value, onset: label.outcome_time, closes: label.closes });
     }
     outcomes
 }

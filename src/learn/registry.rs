@@ -268,7 +268,7 @@ impl Registry {
                     event: last.event,
                     reason: last.reason.clone(),
                     champion: champion == Some(registered.version),
-                    metrics: registered.metrics.clone(),
+                    metrics: without_search(&registered.metrics),
                 });
             }
         }
@@ -336,6 +336,15 @@ impl Registry {
     fn task(&self, task: &str) -> Result<PathBuf, LearnError> {
         if is_task_name(task) { Ok(self.root.join(task)) } else { Err(LearnError::TaskName) }
     }
+}
+
+/// The figures alone: the trials of a search, a page of them, are told by `models history`.
+fn without_search(metrics: &Value) -> Value {
+    let mut metrics = metrics.clone();
+    if let Value::Object(figures) = &mut metrics {
+        figures.remove("search");
+    }
+    metrics
 }
 
 fn champion_of(task: &str, entries: &[Entry]) -> Option<ModelRef> {

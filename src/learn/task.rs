@@ -8,10 +8,11 @@ use toml::{Table, Value};
 
 use super::aces;
 use super::gate::GateSettings;
+use super::search::SearchSettings;
 use crate::alerts::{Policy, RawPolicy};
 use crate::events::Micros;
 use crate::features::{RawTrigger, Trigger};
-use crate::models::{Family, Hyper};
+use crate::models::{Abstain, Family, Hyper};
 use crate::settings::{Problem, TextFile, parse_span};
 
 /// Everything of a task's file, validated.
@@ -35,6 +36,8 @@ pub struct Task {
     pub gate: GateSettings,
     /// When a risk is worth an alert.
     pub policy: Policy,
+    /// When its models abstain, the table `[abstain]`; `None`: never, every prediction has a risk.
+    pub abstain: Option<Abstain>,
 }
 
 /// How a model is made, the table `[train]`.
@@ -50,8 +53,12 @@ pub struct TrainSettings {
     pub min_positives: usize,
     /// Seed of everything random in a fit.
     pub seed: u64,
-    /// Hyperparameters, the tables `[train.params.FAMILY]`.
+    /// Hyperparameters, the tables `[train.params.FAMILY]`, or those of `preset`.
     pub params: Hyper,
+    /// The model's file where `family` is `onnx`, set by whoever knows the site's folder.
+    pub onnx: Option<std::path::PathBuf>,
+    /// Whether and how to look for better ones first, the table `[train.search]`.
+    pub search: Option<SearchSettings>,
 }
 
 /// Whether `name` can be the name of a task (and of a folder of the registry).
@@ -94,7 +101,7 @@ impl Reader<'_> {
                 return None;
             }
         };
-        self.keys("", &table, &["name", "title", "horizon", "trigger", "label", "train", "gate", "alert"]);
+        self.keys("", &table, &["name", "title", "horizon", "trigger", "label", "train", "gate", "alert", "abstain"]);
         let name = self.text(&table, "", "name");
         if name.as_deref().is_some_and(|name| !is_task_name(name)) {
             self.problem("name", "is more than a word", "use up to 64 of a-z, 0-9 and '_'");
@@ -109,6 +116,7 @@ impl Reader<'_> {
         let train = self.train(&table);
         let gate = self.gate(&table);
         let policy = self.policy(&table);
+        let abstain = self.abstain(&table);
         let (aces_file, aces) = label?;
         Some(Task {
             name: name?,
@@ -120,6 +128,7 @@ impl Reader<'_> {
             train: train?,
             gate: gate?,
             policy: policy?,
+            abstain: abstain?,
         })
     }
 
@@ -212,6 +221,17 @@ impl Reader<'_> {
         self.keep(raw.validate(file, "alert"))
     }
 
+    fn abstain(&mut self, table: &Table) -> Option<Option<Abstain>> {
+        if !table.contains_key("abstain") {
+            return Some(None);
+        }
+        let abstain: Abstain = self.foreign(table, "abstain")?;
+        if let Err(reason) = abstain.check() {
+            self.problem("abstain.error_rate", "is no error rate", format!("it {reason}, such as 0.05"));
+        }
+        Some(Some(abstain))
+    }
+
     /// A table that another room knows. It refuses unknown keys one at a time, so each is
     /// named and taken out until it can say something else.
     fn foreign<T: serde::de::DeserializeOwned>(&mut self, table: &Table, key: &str) -> Option<T> {
@@ -279,9 +299,14 @@ impl Reader<'_> {
 
     fn train(&mut self, table: &Table) -> Option<TrainSettings> {
         let train = self.table(table, "train")?;
-        self.keys("train", &train, &["family", "schedule", "min_subjects", "min_positives", "seed", "params"]);
+        self.keys(
+            "train",
+            &train,
+            &["family", "schedule", "min_subjects", "min_positives", "seed", "params", "search", "preset"],
+        );
+        let preset = self.preset(&train);
         let family = match train.get("family") {
-            None => Some(Family::Boosting),
+            None => Some(preset.as_ref().map_or(Family::Boosting, |(family, _)| *family)),
             Some(word) => word.as_str().and_then(Family::parse),
         };
         if family.is_none() {
@@ -302,7 +327,7 @@ impl Reader<'_> {
             },
         };
         let params = match train.get("params") {
-            None => Some(Hyper::default()),
+            None => Some(preset.map_or_else(Hyper::default, |(_, params)| params)),
             Some(value) => {
                 let params = value.clone().try_into::<Hyper>();
                 params
@@ -320,6 +345,23 @@ impl Reader<'_> {
         let min_subjects = self.whole(&train, "train", "min_subjects", 1, 100);
         let min_positives = self.whole(&train, "train", "min_positives", 1, 20);
         let seed = self.whole(&train, "train", "seed", 0, 0);
+        let search = match train.get("search") {
+            None => Some(None),
+            Some(value) => {
+                let search = value.clone().try_into::<SearchSettings>();
+                let search = search
+                    .map_err(|error: toml::de::Error| error.message().trim().to_owned())
+                    .and_then(|search| search.check().map(|()| search));
+                search.map_err(|what| self.problem("train.search", what, "correct it")).ok().map(Some)
+            }
+        };
+        let mut searched =
+            search.iter().flatten().flat_map(|search| &search.families).filter(|other| Some(**other) != family);
+        if let Some(params) = &params
+            && let Some(error) = searched.find_map(|family| params.check(*family).err())
+        {
+            self.problem("train.params", error.to_string(), "correct it");
+        }
         Some(TrainSettings {
             family: family?,
             schedule: schedule?,
@@ -327,7 +369,24 @@ impl Reader<'_> {
             min_positives: usize::try_from(min_positives?).ok()?,
             seed: seed?,
             params: params?,
+            onnx: None,
+            search: search?,
         })
+    }
+
+    /// The named hyperparameters and their family, which stand for `family` and `params`.
+    fn preset(&mut self, train: &Table) -> Option<(Family, Hyper)> {
+        let name = self.text(train, "train", "preset")?;
+        let preset = Hyper::preset(&name);
+        if preset.is_none() {
+            let known = Hyper::PRESETS.join(", ");
+            self.problem("train.preset", "is no preset", format!("choose one of {known}"));
+        }
+        if train.contains_key("family") || train.contains_key("params") {
+            let remedy = "give a preset, or family and params";
+            self.problem("train.preset", "stands beside family or params, which it brings", remedy);
+        }
+        preset
     }
 
     fn gate(&mut self, table: &Table) -> Option<GateSettings> {

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::LearnError;
+use super::abstention::{Abstention, assess};
+use super::aside::aside;
 use super::evaluate::score;
 use super::gate::judge;
-use super::matrix::{Dataset, LabelLag, LeftOut, Row, dataset};
+use super::matrix::{Dataset, LabelLag, LeftOut, Row, dataset, patient_days};
 use super::metrics::{Metrics, Scored, evaluate};
 use super::registry::Registry;
+use super::search::{Search, search};
 use super::task::Task;
 use crate::events::Micros;
 use crate::features::FeatureSpec;
 use crate::library::Library;
-use crate::models::{Bundle, Family, FitSpec};
+use crate::models::{Bundle, Family, FitSpec, ModelError};
 use crate::telemetry::fault;
 
 /// What came of a training, as `train` prints it.
@@ -38,8 +42,16 @@ pub struct TrainReport {
     pub left_out: LeftOut,
     /// Hours from a prediction until its label is settled: until its last window has closed.
     pub label_lag_h: Option<LabelLag>,
+    /// The search of hyperparameters, where the task asks for one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
     /// Wall time of the whole.
     pub seconds: f64,
+    /// How it abstains on held-out subjects; null if its task has no `[abstain]`. The figures
+    /// are of all rows.
+    pub abstention: Option<Abstention>,
+    /// Why the threshold falls short of the policy's aim; null where it does not.
+    pub threshold_note: Option<String>,
 }
 
 /// Name and version of a model.
@@ -65,7 +77,8 @@ pub struct Baseline {
 
 /// Fits a model for a task on the library's training subjects, calibrates it on the tuning
 /// subjects, judges it on the held-out ones, registers it, and promotes it if the gate lets
-/// it pass. `family`: another one than the task's.
+/// it pass. `family`: another one than the task's. Where the task asks for a search, family
+/// and hyperparameters are looked for inside the training subjects first.
 ///
 /// Computes on the calling thread: call it through `block_on` on a thread of its own, within
 /// a multi-threaded runtime.
@@ -87,7 +100,12 @@ pub async fn train(
     let champion = registry.champion(&task.name)?;
     let rival = match &champion {
         // One of other features cannot score these rows, nor does the daemon use it any more.
-        Some(model) => Some(registry.load(&task.name, model)?).filter(|rival| rival.card.spec_hash == spec.hash()),
+        Some(model) => match registry.load(&task.name, model) {
+            Ok(rival) => Some(rival).filter(|rival| rival.card.spec_hash == spec.hash()),
+            // Nor one of a format that only another version of this program reads.
+            Err(LearnError::Model(ModelError::Format { .. })) => None,
+            Err(error) => return Err(error),
+        },
         None => None,
     };
     let data = dataset(library, &spec, task, None, progress).await?;
@@ -98,10 +116,13 @@ pub async fn train(
     let (tuning, tuning_rows) = data.tuning.into_matrix(width)?;
     let (held_out, held_out_rows) = data.held_out.into_matrix(width)?;
 
-    let family = family.unwrap_or(task.train.family);
-    progress(&format!("fitting {family} on {} rows", train.rows()));
-    let fit = FitSpec {
-        family,
+    let onnx = match (family.unwrap_or(task.train.family), &task.train.onnx) {
+        (Family::Onnx, Some(path)) => Some(std::fs::read(path).map_err(LearnError::io(path))?),
+        _ => None,
+    };
+    let mut fit = FitSpec {
+        onnx,
+        family: family.unwrap_or(task.train.family),
         seed: task.train.seed,
         params: task.train.params.clone(),
         name: task.name.clone(),
@@ -109,9 +130,28 @@ pub async fn train(
         spec_hash: spec.hash(),
         created_at: now,
         groups: Some(train_rows.iter().map(|row| row.subject.0).collect()),
+        tuning_groups: Some(tuning_rows.iter().map(|row| row.subject.0).collect()),
+        aim: task.policy.aim,
+        patient_days: Some(patient_days(&tuning_rows)),
+        abstain: task.abstain,
     };
+    let settings = task.train.search.clone().map(|mut settings| {
+        // Who names a family wants that one.
+        settings.families = family.map_or(settings.families, |family| vec![family]);
+        settings
+    });
     let outcomes = |rows: &[Row]| -> Vec<bool> { rows.iter().map(|row| row.outcome).collect() };
-    let mut bundle = Bundle::fit(fit, &train, &outcomes(&train_rows), &tuning, &outcomes(&tuning_rows))?;
+    let (labels, tuning_labels) = (outcomes(&train_rows), outcomes(&tuning_rows));
+    let fitted = aside(progress, |say| -> Result<(Bundle, Option<Search>), LearnError> {
+        let mut found = None;
+        if let Some(settings) = &settings {
+            let (report, family, params) = search(settings, &fit, &train, &labels, say)?;
+            (fit.family, fit.params, found) = (family, params, Some(report));
+        }
+        say(&format!("fitting {} on {} rows", fit.family, train.rows()));
+        Ok((Bundle::fit(fit, &train, &labels, &tuning, &tuning_labels)?, found))
+    });
+    let (mut bundle, search) = fitted??;
     drop((train, tuning));
     fault("train", "fitted");
 
@@ -119,6 +159,8 @@ pub async fn train(
     let seed = task.train.seed;
     let scored = score(&bundle, &held_out, &held_out_rows)?;
     let metrics = evaluate(&scored, bundle.card.threshold, seed);
+    let abstention = Abstention::of(&bundle, &assess(&bundle, &held_out)?, &held_out_rows);
+    let threshold_note = bundle.card.threshold_note.clone();
     let baseline = match &rival {
         Some(rival) => {
             let scored = score(rival, &held_out, &held_out_rows)?;
@@ -131,7 +173,11 @@ pub async fn train(
 
     bundle.card.metrics = figures(&metrics);
     let record = serde_json::to_value(&metrics)?;
-    let model = registry.register(&task.name, &mut bundle, &record, "trained", now)?;
+    let mut registered = record.clone();
+    if let (Some(search), Value::Object(registered)) = (&search, &mut registered) {
+        registered.insert("search".to_owned(), serde_json::to_value(search)?);
+    }
+    let model = registry.register(&task.name, &mut bundle, &registered, "trained", now)?;
     fault("train", "registered");
     let instead_of = champion.map(|champion| champion.version);
     let (mut promoted, mut reason) = (verdict.promote, verdict.reason);
@@ -155,7 +201,10 @@ pub async fn train(
         baseline,
         left_out,
         label_lag_h,
+        search,
         seconds: begin.elapsed().as_secs_f64(),
+        abstention,
+        threshold_note,
     })
 }
 

@@ -119,7 +119,7 @@ impl Model for Boosted {
     }
 
     fn attribute(&self, row: &[f32]) -> Attribution {
-        Attribution { base: self.ensemble.base(), contributions: self.ensemble.shap(row) }
+        Attribution::exact(self.ensemble.base(), self.ensemble.shap(row))
     }
 
     fn encode(&self) -> Result<Vec<u8>, ModelError> {

@@ -6,7 +6,8 @@ use std::path::Path;
 use super::family::Needs;
 use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
 use super::preprocess::Preprocess;
-use super::{Card, Explanation, Link, Model, ModelError};
+use super::sequence::tabular;
+use super::{Assessment, Card, Explanation, Family, Link, Model, ModelError};
 
 /// Rows that are preprocessed at a time.
 const BLOCK: usize = 64;
@@ -36,7 +37,8 @@ impl Bundle {
         if preprocess.is_raw() != (card.family.needs() == Needs::Raw) {
             return Err(ModelError::corrupt(PREPROCESS, "it is not of the kind that the family needs"));
         }
-        if preprocess.features() != card.features.len() {
+        let (used, all) = (preprocess.features(), card.features.len());
+        if used != all && (card.family.reads_grid() || used != tabular(&card.features)) {
             return Err(ModelError::corrupt(PREPROCESS, "it takes another number of features than the card names"));
         }
         if preprocess.columns() != model.columns() {
@@ -75,9 +77,28 @@ impl Bundle {
     /// [`ModelError::Columns`] if these are not whole rows.
     pub fn score_with(&self, rows: &[f32], scratch: &mut Scratch, out: &mut Vec<f64>) -> Result<(), ModelError> {
         self.margins_into(rows, scratch)?;
-        let (calibration, link) = (self.card.calibration, self.link());
+        let (calibration, link) = (&self.card.calibration, self.link());
         out.clear();
         out.extend(scratch.margins.iter().map(|&margin| calibration.risk(link, margin)));
+        Ok(())
+    }
+
+    /// [`Bundle::score_with`], and of each row whether its risk is to be relied on. A bundle
+    /// without [`Card::conformal`] never doubts.
+    ///
+    /// # Errors
+    /// [`ModelError::Columns`] if these are not whole rows.
+    pub fn assess(&self, rows: &[f32], scratch: &mut Scratch, out: &mut Vec<Assessment>) -> Result<(), ModelError> {
+        self.margins_into(rows, scratch)?;
+        let (calibration, link) = (&self.card.calibration, self.link());
+        out.clear();
+        out.extend(rows.chunks_exact(self.columns()).zip(&scratch.margins).map(|(row, &margin)| {
+            let risk = calibration.risk(link, margin);
+            match &self.card.conformal {
+                Some(conformal) => conformal.assess(row, margin, risk),
+                None => Assessment { risk, possible: [true, true], doubt: None },
+            }
+        }));
         Ok(())
     }
 
@@ -91,11 +112,20 @@ impl Bundle {
         }
         let mut scratch = Scratch::default();
         self.margins_into(row, &mut scratch)?;
-        let mut attribution = self.model.attribute(if self.preprocess.is_raw() { row } else { &scratch.columns });
+        let mut attribution = self.model.attribute(if self.takes_rows() { row } else { &scratch.columns });
         attribution.contributions = self.preprocess.fold(attribution.contributions);
+        // What the model does not read contributes nothing.
+        attribution.contributions.resize(self.columns(), 0.0);
+        // A feature has its column and at most one mask, whose errors may point the same way.
+        attribution.error = attribution.error.map(|error| 2.0 * error);
         // One row was asked for, so there is one margin.
         let margin = scratch.margins.first().copied().unwrap_or(attribution.base);
-        Ok(Explanation::rescale(attribution, margin, self.card.calibration, self.link()))
+        Ok(Explanation::rescale(attribution, margin, &self.card.calibration, self.link()))
+    }
+
+    /// Whether the model takes whole rows as they are.
+    fn takes_rows(&self) -> bool {
+        self.preprocess.is_raw() && self.preprocess.features() == self.columns()
     }
 
     /// The margins of raw rows.
@@ -109,7 +139,7 @@ impl Bundle {
     #[cfg(test)]
     pub(super) fn attribution(&self, row: &[f32]) -> super::Attribution {
         let mut columns = Vec::new();
-        self.preprocess.apply(row, &mut columns);
+        self.preprocess.apply(&row[..self.preprocess.features()], &mut columns);
         self.model.attribute(&columns)
     }
 
@@ -119,18 +149,29 @@ impl Bundle {
             return Err(ModelError::Columns { expected, found: rows.len() });
         }
         scratch.margins.clear();
-        if self.preprocess.is_raw() {
+        if self.takes_rows() {
             self.model.margins(rows, &mut scratch.margins);
             return Ok(());
         }
         for block in rows.chunks(expected * BLOCK) {
             scratch.columns.clear();
             for row in block.chunks_exact(expected) {
-                self.preprocess.apply(row, &mut scratch.columns);
+                self.preprocess.apply(&row[..self.preprocess.features()], &mut scratch.columns);
             }
             self.model.margins(&scratch.columns, &mut scratch.margins);
         }
         Ok(())
+    }
+
+    /// The model as a file that XGBoost loads; its probabilities are those before calibration.
+    ///
+    /// # Errors
+    /// [`ModelError::Export`] for a family that XGBoost does not have.
+    pub fn to_xgboost(&self) -> Result<Vec<u8>, ModelError> {
+        match self.card.family {
+            Family::Boosting => self.model.encode(),
+            family => Err(ModelError::Export { family }),
+        }
     }
 
     /// The files of the bundle by name, and its sha256; for a registry that is no folder.
@@ -190,7 +231,7 @@ impl Bundle {
             serde_json::from_slice(part(PREPROCESS)?).map_err(|e| ModelError::corrupt(PREPROCESS, e))?;
         // Before the model, which may index by what these say.
         card.check()?;
-        let model = card.family.decode(part(MODEL)?, card.features.len())?;
+        let model = card.family.decode(part(MODEL)?, preprocess.features())?;
         Bundle::assemble(card, preprocess, model)
     }
 }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Family, Hyper, ModelError};
+use super::{Aim, Calibration, Conformal, Family, Hyper, ModelError};
 
 /// The bundle format written here, and the only one read.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// Most features of a model.
 const MAX_FEATURES: usize = 1_000_000;
@@ -64,6 +64,15 @@ pub struct Card {
     pub params: Hyper,
     /// Seed of everything random in the fit.
     pub seed: u64,
+    /// What the threshold was chosen for; `None` where it came with an imported model.
+    pub aim: Option<Aim>,
+    /// Why the threshold falls short of its aim; `None` where it does not.
+    pub threshold_note: Option<String>,
+    /// What it abstains by; `None`: it never does.
+    pub conformal: Option<Conformal>,
+    /// Median of each feature in the training rows; null where it was never known. Empty for an
+    /// imported model, and shorter than the features where the model reads no more of them.
+    pub usual: Vec<Option<f32>>,
 }
 
 impl Card {
@@ -78,7 +87,13 @@ impl Card {
             return Err(ModelError::corrupt(FILE, "the threshold is not between 0 and 1"));
         }
         if !self.calibration.is_sound() {
-            return Err(ModelError::corrupt(FILE, "the calibration is not finite with a positive slope"));
+            return Err(ModelError::corrupt(FILE, "the calibration is not a finite curve that rises"));
+        }
+        if let Some(reason) = self.conformal.as_ref().and_then(|one| one.check(self.features.len()).err()) {
+            return Err(ModelError::corrupt(FILE, reason));
+        }
+        if self.usual.len() > self.features.len() || self.usual.iter().flatten().any(|usual| !usual.is_finite()) {
+            return Err(ModelError::corrupt(FILE, "what is usual is not a finite number a feature"));
         }
         // JSON has no NaN: it would come back as null, and the card could not be read again.
         if let Some((name, _)) = self.metrics.iter().chain(&self.found).find(|(_, value)| !value.is_finite()) {

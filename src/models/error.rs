@@ -97,7 +97,7 @@ pub enum ModelError {
         file: &'static str,
     },
     /// A file of a bundle is larger than any honest one.
-    #[error("{file} of the bundle is larger than {limit} bytes; it is not read")]
+    #[error("{file} of the bundle is larger than {limit} bytes; it is neither written nor read")]
     TooLarge {
         /// Name within the bundle.
         file: &'static str,
@@ -127,6 +127,12 @@ pub enum ModelError {
         file: &'static str,
         /// What is wrong.
         reason: String,
+    },
+    /// A model that another program cannot read.
+    #[error("a {family} model cannot be written as XGBoost JSON; only boosting can")]
+    Export {
+        /// Which family.
+        family: Family,
     },
 }
 

@@ -4,18 +4,26 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::bayes::Bayes;
+use super::bedside::Bedside;
 use super::boosting::Boosted;
+use super::cnn::Cnn;
 use super::files::MODEL;
 use super::forest::Forest;
+use super::gru::Gru;
+use super::knn::Knn;
 use super::linear::Linear;
 use super::neural::Network;
+use super::onnx::Foreign;
+use super::stack::Stack;
+use super::svm::Svm;
 use super::{FitSpec, Matrix, Model, ModelError};
 
 /// A kind of model.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
-    /// Logistic regression with an L2 penalty.
+    /// Logistic regression with an L2 or elastic net penalty.
     Logistic,
     /// Random forest on 0/1, whose mean leaf is a probability.
     Forest,
@@ -23,6 +31,22 @@ pub enum Family {
     Boosting,
     /// A small multilayer perceptron.
     Mlp,
+    /// Several of the others, weighed against each other.
+    Stack,
+    /// A gated recurrent unit over the hourly grid.
+    Gru,
+    /// A convolutional network over the hourly grid.
+    Cnn,
+    /// A user's own model, which is taken as it is.
+    Onnx,
+    /// Support vector machine with a Gaussian kernel.
+    Svm,
+    /// Nearest neighbours.
+    Knn,
+    /// Gaussian naive Bayes.
+    Bayes,
+    /// A bedside score: one feature that is a score already.
+    Bedside,
 }
 
 /// What a family's rows must have gone through.
@@ -30,6 +54,8 @@ pub enum Family {
 pub(super) enum Needs {
     /// Nothing: it knows what to do with a gap.
     Raw,
+    /// Gaps filled and no more: the columns are the features.
+    Whole,
     /// Gaps filled, masks added.
     Filled,
     /// Outliers cut and columns of one scale, too.
@@ -37,8 +63,21 @@ pub(super) enum Needs {
 }
 
 impl Family {
-    /// Every family, the simplest first.
-    pub const ALL: [Family; 4] = [Family::Logistic, Family::Forest, Family::Boosting, Family::Mlp];
+    /// Every family.
+    pub const ALL: [Family; 12] = [
+        Family::Logistic,
+        Family::Forest,
+        Family::Boosting,
+        Family::Mlp,
+        Family::Svm,
+        Family::Knn,
+        Family::Bayes,
+        Family::Bedside,
+        Family::Gru,
+        Family::Cnn,
+        Family::Stack,
+        Family::Onnx,
+    ];
 
     /// The word used in task files, cards and commands.
     pub fn as_str(self) -> &'static str {
@@ -47,6 +86,14 @@ impl Family {
             Family::Forest => "forest",
             Family::Boosting => "boosting",
             Family::Mlp => "mlp",
+            Family::Stack => "stack",
+            Family::Gru => "gru",
+            Family::Cnn => "cnn",
+            Family::Onnx => "onnx",
+            Family::Svm => "svm",
+            Family::Knn => "knn",
+            Family::Bayes => "bayes",
+            Family::Bedside => "bedside",
         }
     }
 
@@ -63,10 +110,16 @@ impl Family {
     /// What its rows must have gone through.
     pub(super) fn needs(self) -> Needs {
         match self {
-            Family::Boosting => Needs::Raw,
+            Family::Boosting | Family::Bedside | Family::Gru | Family::Cnn | Family::Stack => Needs::Raw,
+            Family::Onnx => Needs::Whole,
             Family::Forest => Needs::Filled,
-            Family::Logistic | Family::Mlp => Needs::Scaled,
+            Family::Logistic | Family::Mlp | Family::Svm | Family::Knn | Family::Bayes => Needs::Scaled,
         }
+    }
+
+    /// Whether it reads the hourly grid, or has members that may; the others see only the columns before it.
+    pub fn reads_grid(self) -> bool {
+        matches!(self, Family::Gru | Family::Cnn | Family::Stack)
     }
 
     /// Fits on preprocessed rows; what the fit found out by itself goes into `found`.
@@ -91,6 +144,31 @@ impl Family {
                 found.insert("epochs".to_owned(), epochs as f64);
                 Box::new(model)
             }
+            Family::Stack => Box::new(Stack::fit(spec, x, labels, found)?),
+            Family::Gru => {
+                let (model, epochs) = Gru::fit(&params.gru, seed, &spec.features, x, labels, groups)?;
+                found.insert("epochs".to_owned(), epochs as f64);
+                Box::new(model)
+            }
+            Family::Cnn => {
+                let (model, epochs) = Cnn::fit(&params.cnn, seed, &spec.features, x, labels, groups)?;
+                found.insert("epochs".to_owned(), epochs as f64);
+                Box::new(model)
+            }
+            Family::Onnx => {
+                let file = spec.onnx.as_deref().ok_or_else(|| ModelError::Import {
+                    reason: "its file was not read; name it as onnx.file of a site in a folder".to_owned(),
+                })?;
+                Box::new(Foreign::take(&params.onnx, file, x)?)
+            }
+            Family::Svm => {
+                let model = Svm::fit(&params.svm, seed, x, labels, groups)?;
+                found.insert("support_vectors".to_owned(), model.vectors() as f64);
+                Box::new(model)
+            }
+            Family::Knn => Box::new(Knn::fit(&params.knn, seed, x, labels, groups)),
+            Family::Bayes => Box::new(Bayes::fit(&params.bayes, x, labels)?),
+            Family::Bedside => Box::new(Bedside::fit(&params.bedside, &spec.features, x)?),
         })
     }
 
@@ -103,6 +181,14 @@ impl Family {
                 Boosted::decode(bytes.to_vec(), features).map_err(|reason| ModelError::corrupt(MODEL, reason))?,
             ),
             Family::Mlp => Box::new(Network::decode(bytes)?),
+            Family::Stack => Box::new(Stack::decode(bytes, features)?),
+            Family::Gru => Box::new(Gru::decode(bytes)?),
+            Family::Cnn => Box::new(Cnn::decode(bytes)?),
+            Family::Onnx => Box::new(Foreign::decode(bytes)?),
+            Family::Svm => Box::new(Svm::decode(bytes)?),
+            Family::Knn => Box::new(Knn::decode(bytes)?),
+            Family::Bayes => Box::new(Bayes::decode(bytes)?),
+            Family::Bedside => Box::new(Bedside::decode(bytes)?),
         })
     }
 }

@@ -42,7 +42,13 @@ struct Manifest {
 }
 
 /// The manifest of some files, and its sha256: the bundle's.
+///
+/// # Errors
+/// A file too large to be read back.
 pub(super) fn seal(parts: &Parts) -> Result<(Vec<u8>, String), ModelError> {
+    if let Some((file, _)) = parts.iter().find(|(_, bytes)| bytes.len() as u64 > PART_LIMIT) {
+        return Err(ModelError::TooLarge { file, limit: PART_LIMIT });
+    }
     let files = parts.iter().map(|(name, bytes)| ((*name).to_owned(), sha256(bytes))).collect();
     let manifest =
         serde_json::to_vec_pretty(&Manifest { format: FORMAT, files }).map_err(|e| ModelError::corrupt(MANIFEST, e))?;

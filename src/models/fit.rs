@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::boosting::{self, Boosted};
-use super::calibration::best_threshold;
 use super::card::check_features;
 use super::preprocess::Preprocess;
-use super::{Bundle, Calibration, Card, Counts, FORMAT, Family, Hyper, Matrix, Model, ModelError};
+use super::sequence::tabular;
+use super::threshold;
+use super::{
+    Abstain, Aim, Bundle, Calibration, Card, Conformal, Counts, FORMAT, Family, Hyper, Matrix, Model, ModelError,
+};
 
 /// What to fit.
 #[derive(Clone, Debug)]
@@ -26,9 +29,20 @@ pub struct FitSpec {
     pub spec_hash: String,
     /// Now, microseconds UTC: this room has no clock.
     pub created_at: i64,
+    /// The file of [`Family::Onnx`].
+    pub onnx: Option<Vec<u8>>,
     /// Whose each training row is, so that early stopping judges on other subjects than it
     /// fits on; none: each row counts as a subject.
     pub groups: Option<Vec<i64>>,
+    /// Whose each tuning row is, so that a calibration is judged on other subjects than it was
+    /// fitted on; none: each row counts as a subject.
+    pub tuning_groups: Option<Vec<i64>>,
+    /// What the threshold is chosen for.
+    pub aim: Aim,
+    /// How many patient-days the tuning rows watch over; for [`Aim::AlertsPerPatientDay`].
+    pub patient_days: Option<f64>,
+    /// When to abstain; none: never.
+    pub abstain: Option<Abstain>,
 }
 
 impl FitSpec {
@@ -47,14 +61,20 @@ impl FitSpec {
             features,
             spec_hash: spec_hash.into(),
             created_at: 0,
+            onnx: None,
             groups: None,
+            tuning_groups: None,
+            aim: Aim::default(),
+            patient_days: None,
+            abstain: None,
         }
     }
 }
 
 impl Bundle {
-    /// Fits preprocessing and model on `train`; calibration (Platt) and threshold (the best
-    /// min(sensitivity, positive predictive value)) on `tuning`, rows of other subjects.
+    /// Fits preprocessing and model on `train`; calibration (the method that cross-validation
+    /// speaks for), threshold (for the spec's aim, over all rows) and abstention on `tuning`, rows
+    /// of other subjects.
     ///
     /// # Errors
     /// Empty matrices, labels of one outcome only, lengths that differ, infinite values,
@@ -73,7 +93,22 @@ impl Bundle {
         if let Some(found) = spec.groups.as_ref().map(Vec::len).filter(|&found| found != train.rows()) {
             return Err(ModelError::Lengths { part: "training", what: "groups", rows: train.rows(), found });
         }
+        if let Some(found) = spec.tuning_groups.as_ref().map(Vec::len).filter(|&found| found != tuning.rows()) {
+            return Err(ModelError::Lengths { part: "tuning", what: "groups", rows: tuning.rows(), found });
+        }
+        spec.aim.check().map_err(|reason| ModelError::Parameter { name: "aim", reason })?;
+        if let Some(reason) = spec.abstain.and_then(|abstain| abstain.check().err()) {
+            return Err(ModelError::Parameter { name: "abstain.error_rate", reason });
+        }
 
+        // A model of a table sees no hourly grid.
+        let table = tabular(&spec.features);
+        if table == 0 && !spec.family.reads_grid() {
+            let reason = format!("all are hours of the grid, which a {} model does not read", spec.family);
+            return Err(ModelError::Features { reason });
+        }
+        let cut = (!spec.family.reads_grid() && table < train.columns()).then(|| train.leading(table));
+        let train = cut.as_ref().unwrap_or(train);
         let preprocess = Preprocess::fit(spec.family, train);
         let prepared = (!preprocess.is_raw()).then(|| preprocess.apply_all(train));
         let x = prepared.as_ref().unwrap_or(train);
@@ -96,13 +131,22 @@ impl Bundle {
             calibration: Calibration::Identity,
             params: spec.params,
             seed: spec.seed,
+            aim: Some(spec.aim),
+            threshold_note: None,
+            conformal: None,
+            usual: train.medians(),
         };
         let mut bundle = Bundle::assemble(card, preprocess, model)?;
         let margins = bundle.margins(tuning.values())?;
-        bundle.card.calibration = Calibration::platt(bundle.link(), &margins, tuning_labels);
+        let (link, found) = (bundle.link(), &mut bundle.card.found);
+        let groups = spec.tuning_groups.as_deref();
+        bundle.card.calibration = Calibration::fit(link, &margins, tuning_labels, groups, spec.seed, found);
         let mut risks = Vec::new();
         bundle.score(tuning.values(), &mut risks)?;
-        bundle.card.threshold = best_threshold(&risks, tuning_labels);
+        (bundle.card.threshold, bundle.card.threshold_note) =
+            threshold::choose(spec.aim, &risks, tuning_labels, spec.patient_days)?;
+        bundle.card.conformal =
+            spec.abstain.map(|settings| Conformal::fit(settings, train, tuning, &margins, tuning_labels));
         Ok(bundle)
     }
 
@@ -142,6 +186,10 @@ impl Bundle {
             calibration: Calibration::Identity,
             params: Hyper::default(),
             seed: 0,
+            aim: None,
+            threshold_note: None,
+            conformal: None,
+            usual: Vec::new(),
         };
         let features = model.columns();
         Bundle::assemble(card, Preprocess::Raw { features }, Box::new(model))

@@ -19,20 +19,39 @@ pub struct Hyper {
     pub boosting: BoostingHyper,
     /// Of [`Family::Mlp`].
     pub mlp: MlpHyper,
+    /// Of [`Family::Stack`], whose members read their own.
+    pub stack: StackHyper,
+    /// Of [`Family::Gru`].
+    pub gru: GruHyper,
+    /// Of [`Family::Cnn`].
+    pub cnn: CnnHyper,
+    /// Of [`Family::Onnx`].
+    pub onnx: OnnxHyper,
+    /// Of [`Family::Svm`].
+    pub svm: SvmHyper,
+    /// Of [`Family::Knn`].
+    pub knn: KnnHyper,
+    /// Of [`Family::Bayes`].
+    pub bayes: BayesHyper,
+    /// Of [`Family::Bedside`].
+    pub bedside: BedsideHyper,
 }
 
 /// Hyperparameters of the logistic regression.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogisticHyper {
-    /// Weight of the L2 penalty: `alpha / 2 * |w|²` is added to the summed log loss over
-    /// standardised columns. Must be positive.
+    /// Weight of the penalty that is added to the summed log loss over standardised
+    /// columns: `alpha * (l1_ratio * Σ|w| + (1 - l1_ratio) / 2 * Σw²)`. Must be positive.
     pub alpha: f64,
+    /// Share of the L1 penalty, in [0, 1]: 0 is ridge, 1 the lasso, between them the
+    /// elastic net (Zou and Hastie 2005). Above 0, weights of little use become exactly 0.
+    pub l1_ratio: f64,
 }
 
 impl Default for LogisticHyper {
     fn default() -> Self {
-        LogisticHyper { alpha: 100.0 }
+        LogisticHyper { alpha: 100.0, l1_ratio: 0.0 }
     }
 }
 
@@ -85,14 +104,14 @@ impl Default for BoostingHyper {
     fn default() -> Self {
         BoostingHyper {
             rounds: 2_000,
-            patience: 75,
-            rounds_unwatched: 250,
+            patience: 150,
+            rounds_unwatched: 500,
             depth: 4,
-            eta: 0.03,
-            subsample: 0.7,
-            colsample: 0.3,
-            min_child_weight: 10.0,
-            lambda: 1.0,
+            eta: 0.015,
+            subsample: 0.5,
+            colsample: 0.5,
+            min_child_weight: 5.0,
+            lambda: 2.0,
         }
     }
 }
@@ -131,7 +150,212 @@ impl Default for MlpHyper {
     }
 }
 
+/// Hyperparameters of the stack.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StackHyper {
+    /// Families that are weighed against each other: at least two, all different, no stack.
+    pub members: Vec<Family>,
+    /// Folds by subject that the weights are found on, 2 to 20.
+    pub folds: usize,
+}
+
+impl Default for StackHyper {
+    fn default() -> Self {
+        StackHyper { members: vec![Family::Logistic, Family::Forest, Family::Boosting, Family::Mlp], folds: 5 }
+    }
+}
+
+/// Hyperparameters of the gated recurrent unit.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GruHyper {
+    /// Numbers of the state, 1 to 512.
+    pub hidden: usize,
+    /// Share of concepts and of other columns that a step does not see, in [0, 1).
+    pub drop: f64,
+    /// Most passes over the data, 1 to 10,000.
+    pub epochs: usize,
+    /// Rows a step, at least 1.
+    pub batch: usize,
+    /// Adam's learning rate, in (0, 1).
+    pub rate: f64,
+    /// L2 penalty on the weights, in [0, 1).
+    pub decay: f64,
+    /// Share of the training subjects held back for early stopping, in (0, 0.5].
+    pub validation: f64,
+    /// Passes without a better held-back log loss after which it stops.
+    pub patience: usize,
+}
+
+impl Default for GruHyper {
+    fn default() -> Self {
+        GruHyper {
+            hidden: 32,
+            drop: 0.5,
+            epochs: 60,
+            batch: 64,
+            rate: 3e-3,
+            decay: 1e-3,
+            validation: 0.15,
+            patience: 8,
+        }
+    }
+}
+
+/// Hyperparameters of the convolutional network.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CnnHyper {
+    /// Channels of the layers over time, 1 to 4 of 1 to 512.
+    pub channels: Vec<usize>,
+    /// Hours, or outputs of the layer before, that a layer looks at together, 1 to 24.
+    pub kernel: usize,
+    /// Share of concepts and of other columns that a step does not see, in [0, 1).
+    pub drop: f64,
+    /// Most passes over the data, 1 to 10,000.
+    pub epochs: usize,
+    /// Rows a step, at least 1.
+    pub batch: usize,
+    /// Adam's learning rate, in (0, 1).
+    pub rate: f64,
+    /// L2 penalty on the weights, in [0, 1).
+    pub decay: f64,
+    /// Share of the training subjects held back for early stopping, in (0, 0.5].
+    pub validation: f64,
+    /// Passes without a better held-back log loss after which it stops.
+    pub patience: usize,
+}
+
+impl Default for CnnHyper {
+    fn default() -> Self {
+        CnnHyper {
+            channels: vec![32, 32],
+            kernel: 3,
+            drop: 0.5,
+            epochs: 60,
+            batch: 64,
+            rate: 2e-3,
+            decay: 1e-3,
+            validation: 0.15,
+            patience: 8,
+        }
+    }
+}
+
+/// What is to be known of a user's own model.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OnnxHyper {
+    /// The file, below the site's folder `tasks`.
+    pub file: String,
+    /// What it gives.
+    pub output: OnnxOutput,
+}
+
+/// What a user's model gives as the last number of its last output.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnnxOutput {
+    /// The probability of the outcome.
+    #[default]
+    Probability,
+    /// Its log-odds.
+    Logit,
+}
+
+/// Hyperparameters of the support vector machine.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SvmHyper {
+    /// Cost of a row on the wrong side of its margin, above 0 and at most 100.
+    pub c: f64,
+    /// The kernel is `exp(-gamma * |x - y|²)`; none means 1 over (columns × variance of
+    /// all values), which scikit-learn calls `scale`. Positive and finite.
+    pub gamma: Option<f64>,
+    /// Most training rows, 10 to 4,000: a fit's time and memory grow with the square. Of
+    /// more rows, that many are drawn, spread over subjects and outcomes.
+    pub landmarks: usize,
+}
+
+impl Default for SvmHyper {
+    fn default() -> Self {
+        SvmHyper { c: 1.0, gamma: None, landmarks: 1_500 }
+    }
+}
+
+/// Hyperparameters of the nearest neighbours.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KnnHyper {
+    /// Neighbours asked, at least 1; of fewer rows, all are. None means a tenth of the rows
+    /// kept: outcomes are noisy, and many columns make all rows about equally far.
+    pub neighbours: Option<usize>,
+    /// Whether a neighbour's say is 1 over its distance; else all have the same.
+    pub weighted: bool,
+    /// Most training rows kept, 10 to 20,000. Of more rows, that many are drawn, spread
+    /// over subjects and outcomes.
+    pub rows: usize,
+}
+
+impl Default for KnnHyper {
+    fn default() -> Self {
+        KnnHyper { neighbours: None, weighted: true, rows: 2_000 }
+    }
+}
+
+/// Hyperparameters of Gaussian naive Bayes.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BayesHyper {
+    /// Added to every variance of the standardised columns, 1e-9 to 1e6: it keeps a column
+    /// that never varied within an outcome from deciding alone. The more, the less a heavy
+    /// tail says, and the more it is the means that decide.
+    pub smoothing: f64,
+}
+
+impl Default for BayesHyper {
+    fn default() -> Self {
+        BayesHyper { smoothing: 10.0 }
+    }
+}
+
+/// Hyperparameters of the bedside score.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BedsideHyper {
+    /// Name of the feature that is the score; more of it must mean more risk.
+    pub feature: String,
+}
+
+impl Default for BedsideHyper {
+    fn default() -> Self {
+        BedsideHyper { feature: "news2.last.ever".to_owned() }
+    }
+}
+
 impl Hyper {
+    /// Named hyperparameters with their family; `None` if there are none of that name.
+    ///
+    /// `mlp-64-32`: the perceptron of the worked example, 64 and 32 ReLU and a sigmoid, Adam on the
+    /// binary cross-entropy at a rate of 0.001, batches of 32, a fifth of the subjects held back, at
+    /// most 100 epochs (fewer if the held-back log loss no longer falls).
+    pub fn preset(name: &str) -> Option<(Family, Hyper)> {
+        let worked = MlpHyper {
+            hidden: vec![64, 32],
+            epochs: 100,
+            batch: 32,
+            rate: 1e-3,
+            decay: 0.0,
+            validation: 0.2,
+            patience: 10,
+        };
+        (name == "mlp-64-32").then(|| (Family::Mlp, Hyper { mlp: worked, ..Hyper::default() }))
+    }
+
+    /// The names of [`Hyper::preset`], for a message.
+    pub const PRESETS: [&str; 1] = ["mlp-64-32"];
+
     /// Checks the part that `family` reads.
     ///
     /// # Errors
@@ -139,8 +363,11 @@ impl Hyper {
     pub fn check(&self, family: Family) -> Result<(), ModelError> {
         let rules: Vec<(bool, &'static str, &'static str)> = match family {
             Family::Logistic => {
-                let alpha = self.logistic.alpha;
-                vec![(alpha > 0.0 && alpha.is_finite(), "logistic.alpha", "must be positive and finite")]
+                let h = &self.logistic;
+                vec![
+                    (h.alpha > 0.0 && h.alpha.is_finite(), "logistic.alpha", "must be positive and finite"),
+                    ((0.0..=1.0).contains(&h.l1_ratio), "logistic.l1_ratio", "must be 0 to 1"),
+                ]
             }
             Family::Forest => {
                 let h = &self.forest;
@@ -179,6 +406,69 @@ impl Hyper {
                     (h.patience >= 1, "mlp.patience", "must be at least 1"),
                 ]
             }
+            Family::Stack => {
+                let StackHyper { members, folds } = &self.stack;
+                let is_plain = members.len() >= 2 && !members.contains(&Family::Stack);
+                if is_plain {
+                    members.iter().try_for_each(|member| self.check(*member))?;
+                }
+                let differ = (1..members.len()).all(|i| !members[..i].contains(&members[i]));
+                vec![
+                    (is_plain, "stack.members", "must be two families or more, none of them stack"),
+                    (differ, "stack.members", "must not name a family twice"),
+                    ((2..=20).contains(folds), "stack.folds", "must be 2 to 20"),
+                ]
+            }
+            Family::Gru => {
+                let h = &self.gru;
+                vec![
+                    ((1..=512).contains(&h.hidden), "gru.hidden", "must be 1 to 512"),
+                    (h.drop >= 0.0 && h.drop < 1.0, "gru.drop", "must be at least 0 and below 1"),
+                    ((1..=10_000).contains(&h.epochs), "gru.epochs", "must be 1 to 10000"),
+                    (h.batch >= 1, "gru.batch", "must be at least 1"),
+                    (h.rate > 0.0 && h.rate < 1.0, "gru.rate", "must be above 0 and below 1"),
+                    (h.decay >= 0.0 && h.decay < 1.0, "gru.decay", "must be at least 0 and below 1"),
+                    (h.validation > 0.0 && h.validation <= 0.5, "gru.validation", "must be above 0 and at most 0.5"),
+                    (h.patience >= 1, "gru.patience", "must be at least 1"),
+                ]
+            }
+            Family::Cnn => {
+                let h = &self.cnn;
+                let widths = (1..=4).contains(&h.channels.len()) && h.channels.iter().all(|w| (1..=512).contains(w));
+                vec![
+                    (widths, "cnn.channels", "must be 1 to 4 widths of 1 to 512"),
+                    ((1..=24).contains(&h.kernel), "cnn.kernel", "must be 1 to 24"),
+                    (h.drop >= 0.0 && h.drop < 1.0, "cnn.drop", "must be at least 0 and below 1"),
+                    ((1..=10_000).contains(&h.epochs), "cnn.epochs", "must be 1 to 10000"),
+                    (h.batch >= 1, "cnn.batch", "must be at least 1"),
+                    (h.rate > 0.0 && h.rate < 1.0, "cnn.rate", "must be above 0 and below 1"),
+                    (h.decay >= 0.0 && h.decay < 1.0, "cnn.decay", "must be at least 0 and below 1"),
+                    (h.validation > 0.0 && h.validation <= 0.5, "cnn.validation", "must be above 0 and at most 0.5"),
+                    (h.patience >= 1, "cnn.patience", "must be at least 1"),
+                ]
+            }
+            Family::Onnx => vec![(!self.onnx.file.is_empty(), "onnx.file", "must name the model's file")],
+            Family::Svm => {
+                let h = &self.svm;
+                let gamma = h.gamma.is_none_or(|gamma| gamma > 0.0 && gamma.is_finite());
+                vec![
+                    (h.c > 0.0 && h.c <= 100.0, "svm.c", "must be above 0 and at most 100"),
+                    (gamma, "svm.gamma", "must be positive and finite"),
+                    ((10..=4_000).contains(&h.landmarks), "svm.landmarks", "must be 10 to 4000"),
+                ]
+            }
+            Family::Knn => {
+                let h = &self.knn;
+                vec![
+                    (h.neighbours != Some(0), "knn.neighbours", "must be at least 1"),
+                    ((10..=20_000).contains(&h.rows), "knn.rows", "must be 10 to 20000"),
+                ]
+            }
+            Family::Bayes => {
+                let smoothing = self.bayes.smoothing;
+                vec![((1e-9..=1e6).contains(&smoothing), "bayes.smoothing", "must be 1e-9 to 1e6")]
+            }
+            Family::Bedside => vec![(!self.bedside.feature.is_empty(), "bedside.feature", "must name a feature")],
         };
         match rules.into_iter().find(|(ok, ..)| !ok) {
             Some((_, name, reason)) => Err(ModelError::Parameter { name, reason }),
@@ -193,15 +483,43 @@ mod tests {
 
     #[test]
     fn the_defaults_hold_and_a_wrong_value_is_named() {
-        for family in Family::ALL {
+        for family in Family::ALL.into_iter().filter(|family| *family != Family::Onnx) {
             Hyper::default().check(family).unwrap();
         }
+        assert!(Hyper::default().check(Family::Onnx).is_err(), "no file can be a default");
         let mut hyper = Hyper::default();
         hyper.boosting.eta = 0.0;
         assert!(matches!(hyper.check(Family::Boosting), Err(ModelError::Parameter { name: "boosting.eta", .. })));
         hyper.check(Family::Mlp).unwrap();
         hyper.mlp.rate = f64::NAN;
         assert!(hyper.check(Family::Mlp).is_err());
+        hyper.gru.drop = 1.0;
+        assert!(matches!(hyper.check(Family::Gru), Err(ModelError::Parameter { name: "gru.drop", .. })));
+        hyper.cnn.channels = vec![8, 0];
+        assert!(matches!(hyper.check(Family::Cnn), Err(ModelError::Parameter { name: "cnn.channels", .. })));
+    }
+
+    #[test]
+    fn every_preset_is_named_and_holds() {
+        for name in Hyper::PRESETS {
+            let (family, hyper) = Hyper::preset(name).unwrap();
+            hyper.check(family).unwrap();
+        }
+        assert!(Hyper::preset("mlp").is_none());
+    }
+
+    #[test]
+    fn a_stack_has_two_members_that_differ_and_are_checked_too() {
+        let check = |text: &str| serde_json::from_str::<Hyper>(text).unwrap().check(Family::Stack);
+        check(r#"{"stack":{"members":["mlp","boosting"]}}"#).unwrap();
+        for members in [r#"[]"#, r#"["mlp"]"#, r#"["mlp","stack"]"#, r#"["mlp","forest","mlp"]"#] {
+            let error = check(&format!(r#"{{"stack":{{"members":{members}}}}}"#)).unwrap_err();
+            assert!(matches!(error, ModelError::Parameter { name: "stack.members", .. }), "{members}: {error}");
+        }
+        assert!(check(r#"{"stack":{"folds":1}}"#).is_err());
+        let eta = r#"{"boosting":{"eta":0},"stack":{"members":["mlp","boosting"]}}"#;
+        assert!(matches!(check(eta), Err(ModelError::Parameter { name: "boosting.eta", .. })));
+        check(&eta.replace("\"boosting\"]", "\"forest\"]")).unwrap();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Logistic regression, fitted by smartcore.
+//! Logistic regression, fitted by smartcore; with an L1 penalty by [`super::elastic`].
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -8,7 +8,7 @@ use smartcore::linear::logistic_regression::{LogisticRegression, LogisticRegress
 
 use super::error::guarded;
 use super::files::MODEL;
-use super::{Attribution, Family, Link, LogisticHyper, Matrix, Model, ModelError};
+use super::{Attribution, Family, Link, LogisticHyper, Matrix, Model, ModelError, elastic};
 
 /// `margin = intercept + Σ weight * x`, with the mean row that explanations start from.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -27,6 +27,12 @@ impl Linear {
     pub(super) fn fit(hyper: &LogisticHyper, x: &Matrix, labels: &[bool]) -> Result<Linear, ModelError> {
         guarded(Family::Logistic, || {
             let problem = |reason: String| ModelError::fit(Family::Logistic, reason);
+            if hyper.l1_ratio > 0.0 {
+                let fitted = elastic::fit(hyper, x, labels);
+                let (weights, intercept) =
+                    fitted.map_err(|reason| problem(format!("{reason}; raise logistic.alpha")))?;
+                return Ok(Linear { weights, intercept, means: means(x) });
+            }
             let values: Vec<f64> = x.values().iter().map(|&value| f64::from(value)).collect();
             let table = DenseMatrix::new(x.rows(), x.columns(), values, false).map_err(|e| problem(e.to_string()))?;
             let targets: Vec<u32> = labels.iter().map(|&label| u32::from(label)).collect();
@@ -100,7 +106,7 @@ impl Model for Linear {
         let terms = self.weights.iter().zip(&self.means);
         let base = terms.clone().fold(self.intercept, |sum, (weight, mean)| sum + weight * mean);
         let contributions = terms.zip(row).map(|((weight, mean), &value)| weight * (f64::from(value) - mean)).collect();
-        Attribution { base, contributions }
+        Attribution::exact(base, contributions)
     }
 
     fn encode(&self) -> Result<Vec<u8>, ModelError> {
@@ -132,7 +138,7 @@ mod tests {
             labels.push(random.unit() < super::super::calibration::sigmoid(odds));
             x.push_row(&row).unwrap();
         }
-        let linear = Linear::fit(&LogisticHyper { alpha: 1e-3 }, &x, &labels).unwrap();
+        let linear = Linear::fit(&LogisticHyper { alpha: 1e-3, l1_ratio: 0.0 }, &x, &labels).unwrap();
         for (found, want) in linear.weights.iter().zip([2.0, -1.0]) {
             assert!((found - want).abs() < 0.2, "{linear:?}");
         }

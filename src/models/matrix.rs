@@ -1,5 +1,7 @@
 //! The feature matrix.
 
+use rayon::prelude::*;
+
 use super::ModelError;
 
 /// Rows of features, row-major, `NaN` = missing.
@@ -63,8 +65,26 @@ impl Matrix {
         Ok(())
     }
 
-    /// The rows at `picked`, in that order.
-    pub(super) fn pick(&self, picked: &[usize]) -> Matrix {
+    /// The median of each column; `None` where nothing is known.
+    pub(super) fn medians(&self) -> Vec<Option<f32>> {
+        let median = |column: usize| {
+            let mut known: Vec<f32> =
+                (0..self.rows()).map(|row| self.row(row)[column]).filter(|value| !value.is_nan()).collect();
+            known.sort_unstable_by(f32::total_cmp);
+            known.get(known.len().saturating_sub(1) / 2).copied()
+        };
+        (0..self.columns).into_par_iter().map(median).collect()
+    }
+
+    /// The first `columns` columns.
+    pub(super) fn leading(&self, columns: usize) -> Matrix {
+        let columns = columns.min(self.columns);
+        let values = (0..self.rows()).flat_map(|row| self.row(row)[..columns].iter().copied()).collect();
+        Matrix { columns, values }
+    }
+
+    /// The rows at `picked`, in that order; like a slice, it panics for one that is not there.
+    pub fn pick(&self, picked: &[usize]) -> Matrix {
         let mut out = Matrix::with_capacity(self.columns, picked.len());
         for &row in picked {
             out.values.extend_from_slice(self.row(row));
@@ -85,6 +105,7 @@ mod tests {
         assert!(matches!(matrix.push_row(&[1.0]), Err(ModelError::Columns { expected: 2, found: 1 })));
         assert_eq!((matrix.rows(), matrix.row(1)), (2, &[3.0, 4.0][..]));
         assert_eq!(matrix.pick(&[1, 1]).values(), &[3.0, 4.0, 3.0, 4.0]);
+        assert_eq!((matrix.leading(1).values()[1], matrix.leading(1).rows(), matrix.leading(9).columns()), (3.0, 2, 2));
         assert!(Matrix::from_values(3, vec![0.0; 4]).is_err());
         assert!(Matrix::from_values(0, vec![0.0]).is_err());
         assert_eq!(Matrix::new(0).rows(), 0);

@@ -7,6 +7,9 @@
 //!   a save or after a load (invariant 6 rests on it): every row takes one code path, and
 //!   no sum depends on how many rows there are;
 //! - an explanation is in probability space and adds up to the risk (invariant 10);
+//! - a row that it cannot tell is said to be so, as often as was stated (see [`Conformal`]);
+//! - an explanation is in probability space and adds up to the risk (invariant 10); where
+//!   its parts are estimates, it says how far off they may be;
 //! - a folder that somebody damaged or forged is refused with a reason.
 //!
 //! Libraries fit (smartcore, hessboost, burn); the fitted numbers are then taken out and
@@ -14,39 +17,67 @@
 //! does no I/O except the bundle's own files, and knows no clock, no Kafka, no patient:
 //! its errors name features and files, never a value.
 
+mod bayes;
+mod bedside;
 mod boosting;
 mod bundle;
 mod calibration;
 mod card;
+mod cnn;
+mod conformal;
 mod counterfactual;
+mod elastic;
 mod error;
 mod explain;
 mod family;
 mod files;
 mod fit;
+mod folds;
 mod forest;
+mod gradients;
+mod gru;
 mod hyper;
+mod jobs;
+mod knn;
 mod linear;
 mod matrix;
 mod neural;
+mod onnx;
+mod points;
 mod preprocess;
 mod random;
+mod sequence;
+mod shapley;
+mod space;
+mod stack;
+mod svm;
+mod threshold;
+mod training;
 mod trees;
 mod treeshap;
 
+#[cfg(test)]
+mod measured;
 #[cfg(test)]
 mod tests;
 
 pub use bundle::{Bundle, Scratch};
 pub use calibration::{Calibration, Link};
 pub use card::{Card, Counts, FORMAT};
+pub use conformal::{Abstain, Assessment, Conformal, Doubt};
 pub use counterfactual::{Change, Counterfactual, Lever, counterfactual};
 pub use error::ModelError;
 pub use explain::{Attribution, Explanation};
 pub use family::Family;
 pub use fit::FitSpec;
-pub use hyper::{BoostingHyper, ForestHyper, Hyper, LogisticHyper, MlpHyper};
+pub use folds::Folds;
+pub use hyper::{
+    BayesHyper, BedsideHyper, BoostingHyper, CnnHyper, ForestHyper, GruHyper, Hyper, KnnHyper, LogisticHyper, MlpHyper,
+    OnnxHyper, OnnxOutput, StackHyper, SvmHyper,
+};
+pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;
+pub use threshold::Aim;
 
 use std::fmt::Debug;
 
@@ -64,7 +95,8 @@ pub trait Model: Send + Sync + Debug {
     /// A row's margin does not depend on the rows beside it.
     fn margins(&self, rows: &[f32], out: &mut Vec<f64>);
 
-    /// Why one row has its margin: base plus contributions equal it, up to rounding.
+    /// Why one row has its margin: base plus contributions equal it, up to rounding. The
+    /// same row has the same attribution, even where it is estimated.
     fn attribute(&self, row: &[f32]) -> Attribution;
 
     /// The model as the bytes of a bundle's `model.json`.

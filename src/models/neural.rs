@@ -23,9 +23,9 @@ const MAX_WEIGHTS: usize = 1 << 26;
 /// A layer: `out = weights^T in + bias`; weights stand input by input.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Layer {
-    weights: Vec<f32>,
-    bias: Vec<f32>,
+pub(super) struct Layer {
+    pub(super) weights: Vec<f32>,
+    pub(super) bias: Vec<f32>,
 }
 
 /// A fitted network; ReLU between the layers, a logit at the end.
@@ -78,18 +78,15 @@ impl Network {
         let mut width = self.columns;
         let mut total = 0usize;
         for layer in &self.layers {
-            if width == 0 || layer.bias.is_empty() || width.checked_mul(layer.bias.len()) != Some(layer.weights.len()) {
-                return Err("the layers do not fit together".to_owned());
-            }
+            layer.check(width)?;
             total = total.saturating_add(layer.weights.len());
             width = layer.bias.len();
         }
         if self.layers.is_empty() || width != 1 || self.baseline.len() != self.columns || total > MAX_WEIGHTS {
             return Err("the network does not lead from its columns to one logit".to_owned());
         }
-        let mut numbers = self.layers.iter().flat_map(|layer| layer.weights.iter().chain(&layer.bias));
-        if !numbers.all(|x| x.is_finite()) || !self.baseline.iter().all(|x| x.is_finite()) {
-            return Err("a weight is not finite".to_owned());
+        if !self.baseline.iter().all(|x| x.is_finite()) {
+            return Err("the baseline is not finite".to_owned());
         }
         Ok(())
     }
@@ -112,8 +109,22 @@ impl Network {
 }
 
 impl Layer {
+    /// Checks that it takes `inputs` numbers and holds only finite ones.
+    ///
+    /// # Errors
+    /// A reason if not.
+    pub(super) fn check(&self, inputs: usize) -> Result<(), String> {
+        if inputs == 0 || self.bias.is_empty() || inputs.checked_mul(self.bias.len()) != Some(self.weights.len()) {
+            return Err("the layers do not fit together".to_owned());
+        }
+        if !self.weights.iter().chain(&self.bias).all(|x| x.is_finite()) {
+            return Err("a weight is not finite".to_owned());
+        }
+        Ok(())
+    }
+
     /// Sums in f64 in the order of the inputs: one row's result never depends on another.
-    fn apply(&self, input: &[f64], out: &mut Vec<f64>) {
+    pub(super) fn apply(&self, input: &[f64], out: &mut Vec<f64>) {
         out.clear();
         out.extend(self.bias.iter().map(|&bias| f64::from(bias)));
         for (value, weights) in input.iter().zip(self.weights.chunks_exact(self.bias.len())) {
@@ -121,6 +132,13 @@ impl Layer {
                 *sum += value * f64::from(weight);
             }
         }
+    }
+
+    /// What a change of each output by `of_outputs` is as a change of each input.
+    pub(super) fn back(&self, of_outputs: &[f64]) -> Vec<f64> {
+        let of_input =
+            |weights: &[f32]| weights.iter().zip(of_outputs).map(|(&weight, of)| f64::from(weight) * of).sum::<f64>();
+        self.weights.chunks_exact(self.bias.len()).map(of_input).collect()
     }
 }
 
@@ -158,18 +176,14 @@ impl Model for Network {
                     *multiplier *= relu_multiplier(z, base);
                 }
             }
-            multipliers = layer
-                .weights
-                .chunks_exact(layer.bias.len())
-                .map(|weights| weights.iter().zip(&multipliers).map(|(&weight, m)| f64::from(weight) * m).sum())
-                .collect();
+            multipliers = layer.back(&multipliers);
         }
         let contributions = multipliers
             .iter()
             .zip(row.iter().zip(&self.baseline))
             .map(|(multiplier, (&value, &base))| multiplier * (f64::from(value) - f64::from(base)))
             .collect();
-        Attribution { base: there[self.layers.len()][0], contributions }
+        Attribution::exact(there[self.layers.len()][0], contributions)
     }
 
     fn encode(&self) -> Result<Vec<u8>, ModelError> {
@@ -189,22 +203,8 @@ struct Net {
 }
 
 impl Net {
-    /// Starts as PyTorch's linear layers do, uniform within `1 / sqrt(inputs)`, from our
-    /// own random numbers: burn's seed is global to the process.
     fn new(widths: &[usize], random: &mut Random, device: &Device) -> Net {
-        let layers = widths
-            .windows(2)
-            .map(|pair| {
-                let bound = 1.0 / (pair[0] as f64).sqrt();
-                let mut draw =
-                    |count: usize| (0..count).map(|_| ((random.unit() * 2.0 - 1.0) * bound) as f32).collect::<Vec<_>>();
-                Dense {
-                    weight: Param::from_data(TensorData::new(draw(pair[0] * pair[1]), [pair[0], pair[1]]), device),
-                    bias: Some(Param::from_data(TensorData::new(draw(pair[1]), [pair[1]]), device)),
-                }
-            })
-            .collect();
-        Net { layers }
+        Net { layers: widths.windows(2).map(|pair| dense(pair[0], pair[1], random, device)).collect() }
     }
 
     fn forward(&self, mut x: Tensor<2>) -> Tensor<2> {
@@ -219,19 +219,30 @@ impl Net {
 
     /// The weights, out of burn's hands.
     fn take_out(&self) -> Result<Vec<Layer>, ModelError> {
-        let problem = |e: burn::tensor::TensorReadError| ModelError::fit(Family::Mlp, format!("{e:?}"));
-        self.layers
-            .iter()
-            .map(|layer| {
-                let weights = layer.weight.val().try_into_vec_as::<f32>().map_err(problem)?;
-                let bias = match &layer.bias {
-                    Some(bias) => bias.val().try_into_vec_as::<f32>().map_err(problem)?,
-                    None => vec![0.0; weights.len() / layer.weight.val().dims()[0].max(1)],
-                };
-                Ok(Layer { weights, bias })
-            })
-            .collect()
+        self.layers.iter().map(|layer| layer_of(Family::Mlp, layer)).collect()
     }
+}
+
+/// A layer to begin with: as PyTorch's linear layers, uniform within `1 / sqrt(inputs)`, from
+/// our own random numbers, for burn's seed is global to the process.
+pub(super) fn dense(inputs: usize, outputs: usize, random: &mut Random, device: &Device) -> Dense {
+    let bound = 1.0 / (inputs as f64).sqrt();
+    let mut draw = |count: usize| (0..count).map(|_| ((random.unit() * 2.0 - 1.0) * bound) as f32).collect::<Vec<_>>();
+    Dense {
+        weight: Param::from_data(TensorData::new(draw(inputs * outputs), [inputs, outputs]), device),
+        bias: Some(Param::from_data(TensorData::new(draw(outputs), [outputs]), device)),
+    }
+}
+
+/// The weights of a layer, out of burn's hands.
+pub(super) fn layer_of(family: Family, layer: &Dense) -> Result<Layer, ModelError> {
+    let problem = |e: burn::tensor::TensorReadError| ModelError::fit(family, format!("{e:?}"));
+    let weights = layer.weight.val().try_into_vec_as::<f32>().map_err(problem)?;
+    let bias = match &layer.bias {
+        Some(bias) => bias.val().try_into_vec_as::<f32>().map_err(problem)?,
+        None => vec![0.0; weights.len() / layer.weight.val().dims()[0].max(1)],
+    };
+    Ok(Layer { weights, bias })
 }
 
 /// The training loop; see [`Network::fit`].
@@ -330,7 +341,7 @@ mod tests {
             let row: Vec<f32> = (0..6).map(|_| random.unit() as f32 * 6.0 - 3.0).collect();
             let mut margin = Vec::new();
             network.margins(&row, &mut margin);
-            let Attribution { base, contributions } = network.attribute(&row);
+            let Attribution { base, contributions, .. } = network.attribute(&row);
             prop_assert!((base + contributions.iter().sum::<f64>() - margin[0]).abs() < 1e-9);
         }
     }

@@ -68,7 +68,7 @@ impl Preprocess {
     pub(super) fn fit(family: Family, x: &Matrix) -> Preprocess {
         let scaled = match family.needs() {
             Needs::Raw => return Preprocess::Raw { features: x.columns() },
-            Needs::Filled => false,
+            Needs::Filled | Needs::Whole => false,
             Needs::Scaled => true,
         };
         let fitted: Vec<(Column, Vec<u64>)> =
@@ -78,7 +78,8 @@ impl Preprocess {
         let mut masks = Vec::new();
         for (feature, (_, missing)) in fitted.iter().enumerate() {
             let count = missing.iter().map(|word| word.count_ones() as usize).sum::<usize>();
-            if count >= least && x.rows() - count >= least && patterns.insert(missing) {
+            if family.needs() != Needs::Whole && count >= least && x.rows() - count >= least && patterns.insert(missing)
+            {
                 let share = count as f64 / x.rows() as f64;
                 let (centre, factor) = if scaled { (share, 1.0 / (share * (1.0 - share)).sqrt()) } else { (0.0, 1.0) };
                 masks.push(Mask { feature, centre, factor });

@@ -3,7 +3,7 @@
 //! The `rand` crate does not promise the same stream across versions; a seed written on a
 //! card must. SplitMix64 (Steele, Lea, Flood 2014) is ten lines and enough for shuffling.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A stream of random numbers.
 #[derive(Clone, Debug)]
@@ -42,6 +42,29 @@ pub(super) fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Whose a row is; without `groups` each row is its own subject.
+pub(super) fn subject_of(groups: Option<&[i64]>, row: usize) -> i64 {
+    groups.and_then(|all| all.get(row).copied()).unwrap_or(row as i64)
+}
+
+/// The subjects with a positive row and those without, both in the random order of `seed`,
+/// which depends neither on the order of the rows nor on who else is there.
+pub(super) fn strata(labels: &[bool], groups: Option<&[i64]>, seed: u64) -> [Vec<i64>; 2] {
+    let mut positive: BTreeMap<i64, bool> = BTreeMap::new();
+    for (row, &label) in labels.iter().enumerate() {
+        *positive.entry(subject_of(groups, row)).or_default() |= label;
+    }
+    [true, false].map(|side| {
+        let mut keys: Vec<(u64, i64)> = positive
+            .iter()
+            .filter(|(_, label)| **label == side)
+            .map(|(&id, _)| (mix(seed ^ mix(id as u64)), id))
+            .collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, id)| id).collect()
+    })
+}
+
 /// Rows kept for fitting, and rows held back to judge by.
 #[derive(Debug)]
 pub(super) struct Parts {
@@ -56,23 +79,12 @@ impl Parts {
     /// apart, so that both sides see the outcome. `groups` says whose each row is (none:
     /// each row its own subject); a subject is never on both sides.
     pub(super) fn new(labels: &[bool], groups: Option<&[i64]>, share: f64, seed: u64) -> Parts {
-        let group = |row: usize| groups.and_then(|all| all.get(row).copied()).unwrap_or(row as i64);
-        let mut positive: BTreeMap<i64, bool> = BTreeMap::new();
-        for (row, &label) in labels.iter().enumerate() {
-            *positive.entry(group(row)).or_default() |= label;
+        let mut held_subjects: BTreeSet<i64> = BTreeSet::new();
+        for side in strata(labels, groups, seed) {
+            let count = (side.len() as f64 * share).round() as usize;
+            held_subjects.extend(side.into_iter().take(count));
         }
-        let mut held_groups: BTreeMap<i64, bool> = BTreeMap::new();
-        for side in [true, false] {
-            let mut keys: Vec<(u64, i64)> = positive
-                .iter()
-                .filter(|(_, label)| **label == side)
-                .map(|(&id, _)| (mix(seed ^ mix(id as u64)), id))
-                .collect();
-            keys.sort_unstable();
-            let count = (keys.len() as f64 * share).round() as usize;
-            held_groups.extend(keys.into_iter().enumerate().map(|(i, (_, id))| (id, i < count)));
-        }
-        let (held, kept) = (0..labels.len()).partition(|&row| held_groups.get(&group(row)).copied().unwrap_or(false));
+        let (held, kept) = (0..labels.len()).partition(|&row| held_subjects.contains(&subject_of(groups, row)));
         Parts { kept, held }
     }
 
@@ -84,9 +96,62 @@ impl Parts {
     }
 }
 
+/// At most `most` rows that stand for all, in their order. Where not all can be taken, the
+/// outcome that is rarer gets up to half of the places (it is what there is to learn), and
+/// no subject gives a second row of an outcome before all that have it gave one. `groups`
+/// as in [`Parts::new`].
+pub(super) fn landmarks(labels: &[bool], groups: Option<&[i64]>, most: usize, seed: u64) -> Vec<usize> {
+    if labels.len() <= most {
+        return (0..labels.len()).collect();
+    }
+    let group = |row: usize| groups.and_then(|all| all.get(row).copied()).unwrap_or(row as i64);
+    let positives = labels.iter().filter(|&&label| label).count();
+    let negatives = labels.len() - positives;
+    let of_positives = positives.min((most / 2).max(most.saturating_sub(negatives)));
+    let mut out = Vec::with_capacity(most);
+    for (side, places) in [(true, of_positives), (false, most - of_positives)] {
+        let mut rows: Vec<usize> = (0..labels.len()).filter(|&row| labels[row] == side).collect();
+        Random::new(mix(seed ^ u64::from(side))).shuffle(&mut rows);
+        let mut given: BTreeMap<i64, usize> = BTreeMap::new();
+        let mut turns: Vec<(usize, usize)> = Vec::with_capacity(rows.len());
+        for row in rows {
+            let turn = given.entry(group(row)).or_default();
+            turns.push((*turn, row));
+            *turn += 1;
+        }
+        turns.sort_by_key(|&(turn, _)| turn);
+        out.extend(turns.into_iter().take(places).map(|(_, row)| row));
+    }
+    out.sort_unstable();
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn landmarks_spread_over_subjects_and_favour_the_rarer_outcome() {
+        let labels: Vec<bool> = (0..1_000).map(|row| row % 10 == 3).collect();
+        let groups: Vec<i64> = (0..1_000).map(|row| row / 20).collect();
+        let count = |rows: &[usize]| rows.iter().filter(|&&row| labels[row]).count();
+        for (most, positives) in [(100, 50), (300, 100), (950, 100), (3, 1)] {
+            let rows = landmarks(&labels, Some(&groups), most, 5);
+            assert_eq!((rows.len(), count(&rows)), (most, positives));
+            assert!(rows.windows(2).all(|pair| pair[0] < pair[1]));
+        }
+        // 50 subjects with two positive rows each: 50 places are one each.
+        let rows = landmarks(&labels, Some(&groups), 100, 5);
+        let subjects: std::collections::BTreeSet<i64> =
+            rows.iter().filter(|&&row| labels[row]).map(|&row| groups[row]).collect();
+        assert_eq!(subjects.len(), 50);
+        assert_ne!(landmarks(&labels, None, 100, 5), landmarks(&labels, None, 100, 6));
+        assert_eq!(landmarks(&labels, None, 1_000, 5), (0..1_000).collect::<Vec<_>>());
+        // Where the outcome is the commoner, the others are not forgotten.
+        let most_are: Vec<bool> = labels.iter().map(|label| !label).collect();
+        let rows = landmarks(&most_are, None, 300, 5);
+        assert_eq!(rows.iter().filter(|&&row| most_are[row]).count(), 200);
+    }
 
     #[test]
     fn the_stream_is_splitmix64() {

@@ -14,16 +14,17 @@ use super::moves::Moves;
 use super::recover::{Part, memory_key, recover, wake};
 use super::{Context, RoleError, wall_now};
 use crate::alerts::{
-    Alert, Contribution, Decision, Explained, Identifier, ModelName, Score, Status, cloud_event, decide, score_json,
+    Alert, Contribution, Decision, Explained, Identifier, Instead, ModelName, Otherwise, Score, Status, cloud_event,
+    decide, score_json,
 };
 use crate::events::{self, EventsView};
-use crate::features::{Applied, Due, Fold, Prediction};
+use crate::features::{Applied, Due, FeatureSpec, Fold, Levels, Prediction};
 use crate::kafka::{
     Block, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings, Transactions,
 };
 use crate::learn::Task;
 use crate::library::{Library, Table};
-use crate::models::Scratch;
+use crate::models::{Change, Lever, Scratch, counterfactual};
 use crate::telemetry::{Beat, Metrics, fault};
 
 /// Indices into the topics of the role's producer.
@@ -240,13 +241,12 @@ impl<'c> Scoring<'c> {
     fn score(&mut self) -> Result<(), RoleError> {
         let due = std::mem::take(&mut self.due);
         let columns = self.context.site.features.len();
-        let risks = self.risks(&due, columns)?;
+        let statuses = self.statuses(&due, columns)?;
         for (row, prediction) in due.rows.iter().enumerate() {
             let task = &self.context.site.tasks[prediction.trigger];
             let champion = self.champions.of(prediction.trigger).cloned();
-            let risk = risks[row];
+            let (status, risk) = (statuses[row], statuses[row].risk());
             let model = champion.as_ref().map_or(ModelName { name: &task.name, version: 0, sha256: "" }, name);
-            let status = risk.map_or(Status::Indeterminate(NO_MODEL), Status::Ok);
             score_json(
                 &Score {
                     task: &task.name,
@@ -271,31 +271,30 @@ impl<'c> Scoring<'c> {
         Ok(())
     }
 
-    /// The risk of each row of `due`; `None` where its task has no model.
-    fn risks(&mut self, due: &Due, columns: usize) -> Result<Vec<Option<f64>>, RoleError> {
-        let mut risks = vec![None; due.rows.len()];
+    /// The risk of each row of `due`, or why there is none: no model, or one that abstains.
+    fn statuses(&mut self, due: &Due, columns: usize) -> Result<Vec<Status<'static>>, RoleError> {
+        let mut statuses = vec![Status::Indeterminate(NO_MODEL); due.rows.len()];
         let mut rows = Vec::new();
         let mut values = Vec::new();
-        let mut scored = Vec::new();
+        let mut assessed = Vec::new();
         for task in 0..self.context.site.tasks.len() {
             let Some(champion) = self.champions.of(task) else { continue };
             rows.clear();
             rows.extend((0..due.rows.len()).filter(|&row| due.rows[row].trigger == task));
-            scored.clear();
             if rows.len() == due.rows.len() {
-                champion.bundle.score_with(&due.values, &mut self.scratch, &mut scored)?;
+                champion.bundle.assess(&due.values, &mut self.scratch, &mut assessed)?;
             } else {
                 values.clear();
                 for &row in &rows {
                     values.extend_from_slice(&due.values[row * columns..(row + 1) * columns]);
                 }
-                champion.bundle.score_with(&values, &mut self.scratch, &mut scored)?;
+                champion.bundle.assess(&values, &mut self.scratch, &mut assessed)?;
             }
-            for (&row, &risk) in rows.iter().zip(&scored) {
-                risks[row] = Some(risk).filter(|risk| risk.is_finite());
+            for (&row, assessment) in rows.iter().zip(&assessed) {
+                statuses[row] = Status::of(assessment);
             }
         }
-        Ok(risks)
+        Ok(statuses)
     }
 
     /// Decides about one risk; an alert and the policy's memory go into the outbox.
@@ -327,7 +326,7 @@ impl<'c> Scoring<'c> {
         };
         // An alert without its reasons is better than none.
         let explained = risk.and_then(|risk| {
-            Self::explain(self.context, champion, risk, values, observed)
+            Self::explain(self.context, task, champion, risk, values, observed)
                 .inspect_err(|error| tracing::error!(task = task.name, %error, "an alert goes out without its reasons"))
                 .ok()
         });
@@ -358,6 +357,7 @@ impl<'c> Scoring<'c> {
     /// Why a risk is what it is.
     fn explain(
         context: &'c Context,
+        task: &Task,
         champion: &Champion,
         risk: f64,
         values: &[f32],
@@ -377,7 +377,56 @@ impl<'c> Scoring<'c> {
                 contribution,
             })
             .collect();
-        Ok(Explained::new(risk, explanation.base, contributions)?)
+        let explained = Explained::new(risk, explanation.base, contributions)?.with_error(explanation.error);
+        Ok(explained.with_instead(Self::instead(features, task, champion, risk, values)?))
+    }
+
+    /// What would have to be otherwise for a risk to lie below the threshold.
+    fn instead(
+        features: &FeatureSpec,
+        task: &Task,
+        champion: &Champion,
+        risk: f64,
+        values: &[f32],
+    ) -> Result<Option<Instead>, RoleError> {
+        let threshold = task.policy.threshold_or(champion.bundle.threshold());
+        if risk < threshold {
+            return Ok(None);
+        }
+        let concepts: Vec<Levels> =
+            task.policy.actionable.iter().filter_map(|concept| features.levels(concept)).collect();
+        let usual = &champion.bundle.card.usual;
+        let lever = |levels: &Levels| {
+            // The last value stands first; where it is not known, whatever is.
+            let known = levels.columns.iter().map(|&column| column as usize).find(|&column| !values[column].is_nan());
+            let (from, to) = known.map_or((None, None), |at| (Some(values[at]), usual.get(at).copied().flatten()));
+            Lever { from: from.unwrap_or(f32::NAN), usual: to.unwrap_or(f32::NAN) }
+        };
+        let levers: Vec<Lever> = concepts.iter().map(lever).collect();
+        let (mut row, mut risks) = (Vec::new(), Vec::new());
+        let mut then = |changes: &[Change]| {
+            row.clear();
+            row.extend_from_slice(values);
+            for change in changes {
+                features.set_level(&concepts[change.lever], change.to, &mut row);
+            }
+            champion.bundle.score(&row, &mut risks)?;
+            Ok(risks.first().copied().unwrap_or(f64::NAN))
+        };
+        let found = counterfactual(&levers, threshold, &mut then)?;
+        Ok(found.map(|found| Instead {
+            changes: found
+                .changes
+                .iter()
+                .map(|change| Otherwise {
+                    concept: concepts[change.lever].concept.clone(),
+                    unit: concepts[change.lever].unit.clone(),
+                    value: levers[change.lever].from,
+                    instead: change.to,
+                })
+                .collect(),
+            risk: found.risk,
+        }))
     }
 
     fn count_alert(&mut self, task: usize, decision: &Decision<'_>) {

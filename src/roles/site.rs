@@ -69,7 +69,13 @@ impl Site {
         });
         let mut tasks = Vec::new();
         for file in &files.tasks {
-            tasks.extend(keep(Task::parse(file, &files.aces), &mut problems));
+            let task = keep(Task::parse(file, &files.aces), &mut problems);
+            tasks.extend(task.map(|mut task| {
+                let file = &task.train.params.onnx.file;
+                task.train.onnx =
+                    files.dir.as_ref().filter(|_| !file.is_empty()).map(|dir| dir.join("tasks").join(file));
+                task
+            }));
         }
         for task in &tasks {
             if let Some(features) = &features
@@ -78,6 +84,15 @@ impl Site {
                 let (file, what) = (format!("tasks/{}.toml", task.name), format!("names '{unknown}', no feature"));
                 let remedy = "add it to features.toml, or correct it; names with dots go in double quotes";
                 problems.push(Problem::new(&file, "trigger.cohort", what, remedy));
+            }
+        }
+        for task in &tasks {
+            let Some(features) = &features else { break };
+            for concept in task.policy.actionable.iter().filter(|concept| features.levels(concept).is_none()) {
+                let (file, what) = (format!("tasks/{}.toml", task.name), format!("names '{concept}'"));
+                let what = format!("{what}, of which no feature holds a value");
+                let remedy = "name concepts of features.toml with last, min, max, mean or median";
+                problems.push(Problem::new(&file, "alert.actionable", what, remedy));
             }
         }
         for (i, task) in tasks.iter().enumerate() {

@@ -46,7 +46,17 @@ pub(crate) const FEATURES: &str = r#"
     [[feature]]
     name = "worst"
     formula = "greatest(\"lactate.max.4h\", 5) + coalesce(\"ratio.last.ever\", 0)"
+    [grid]
+    concepts = ["lactate", "heart_rate", "ratio"]
+    hours = 4
+    aggregate = "mean"
 "#;
+
+/// The same with the last value of every hour in the grid.
+fn features_of_last() -> String {
+    assert_eq!(FEATURES.matches("aggregate = \"mean\"").count(), 1);
+    FEATURES.replace("aggregate = \"mean\"", "aggregate = \"last\"")
+}
 
 pub(crate) const TRIGGERS: [&str; 4] = [
     "encounter = \"ICU\"\nevery = \"1h\"\nuntil = \"5h\"",
@@ -179,6 +189,8 @@ type Made = ((usize, i64, Option<String>, Micros, String), Vec<f32>);
 /// Everything computed anew from a log so far.
 struct Naive<'a> {
     spec: Arc<FeatureSpec>,
+    /// Whether the grid has the last value of an hour, else its mean.
+    of_last: bool,
     log: &'a [Row],
     /// For a subject's stay and trigger: due times before this are past.
     low: BTreeMap<(i64, Stay, usize), Micros>,
@@ -445,6 +457,7 @@ impl<'a> Naive<'a> {
                 let ratio = of("ratio.last.ever");
                 return of("lactate.max.4h").max(5.0) + if ratio.is_nan() { 0.0 } else { ratio };
             }
+            grid if grid.starts_with("grid.") => return self.hourly(grid, facts, at),
             "hours_in_encounter" => return start.map_or(f64::NAN, |start| (at - start) as f64 / HOUR as f64),
             "hour_of_day" => return at.rem_euclid(DAY) as f64 / HOUR as f64,
             _ => {}
@@ -525,6 +538,23 @@ impl<'a> Naive<'a> {
     }
 }
 
+impl Naive<'_> {
+    /// A value of the grid by its name alone.
+    fn hourly(&self, name: &str, facts: &[&Row], at: Micros) -> f64 {
+        let [_, of, hour] = name.split('.').collect::<Vec<_>>()[..] else { unreachable!() };
+        let hour: i64 = hour.trim_start_matches('-').trim_end_matches('h').parse().unwrap();
+        let (after, upto) = (at - (hour + 1) * HOUR, at - hour * HOUR);
+        let mut samples = self.samples(of, facts);
+        samples.retain(|(time, ..)| time.is_some_and(|time| after < time && time <= upto));
+        let sum = samples.iter().fold(0.0, |sum, (_, value, _)| sum + value);
+        match samples.last() {
+            None => f64::NAN,
+            Some((_, last, _)) if self.of_last => *last,
+            Some(_) => sum / samples.len() as f64,
+        }
+    }
+}
+
 fn close(a: f32, b: f32, exact: bool) -> bool {
     a.to_bits() == b.to_bits() || (!exact && (a - b).abs() <= 1e-4 * (1.0 + a.abs())) || (a.is_nan() && b.is_nan())
 }
@@ -533,14 +563,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn the_fold_agrees_with_a_naive_model(log in log(70)) {
-        let mut run = Run::new(FEATURES, &TRIGGERS);
+    fn the_fold_agrees_with_a_naive_model(log in log(70), of_last: bool) {
+        let features = if of_last { features_of_last() } else { FEATURES.to_owned() };
+        let mut run = Run::new(&features, &TRIGGERS);
         for row in &log {
             run.apply(row.event());
         }
         let spec = Arc::clone(&run.spec);
         let mut naive =
-            Naive { spec, log: &log, low: BTreeMap::new(), fired: BTreeMap::new(), last_on: BTreeMap::new(), out: Vec::new() };
+            Naive { spec, of_last, log: &log, low: BTreeMap::new(), fired: BTreeMap::new(), last_on: BTreeMap::new(), out: Vec::new() };
         naive.run();
         let made: Vec<_> = run.due.rows.iter()
             .map(|row| {

@@ -267,4 +267,14 @@ fn every_feature_is_described() {
     assert!(index.source.as_deref().unwrap().contains("Allgower"));
     let sofa = all.last().unwrap();
     assert!(sofa.concepts.contains(&"platelets".to_owned()) && sofa.formula.is_some());
+
+    let grid = "[grid]\nconcepts = [\"heart_rate\", \"shock_index\"]\nhours = 6\n";
+    let with_grid = parse(&format!("{FEATURES}\n{grid}"), &UNITS).unwrap();
+    let (count, all) = (all.len(), with_grid.describe());
+    assert_eq!((all.len(), with_grid.len()), (count + 2, count + 12), "one a concept, not one an hour");
+    let [heart_rate, index] = &all[count..] else { panic!("two") };
+    assert_eq!(heart_rate.feature, "grid.heart_rate.-05h to grid.heart_rate.-00h");
+    assert_eq!((heart_rate.unit.as_str(), heart_rate.concepts.len()), ("/min", 1));
+    assert!(heart_rate.meaning.starts_with("last value of heart_rate in each of the 6 hours"));
+    assert!(index.formula.is_some() && index.concepts == ["heart_rate", "systolic_bp"]);
 }

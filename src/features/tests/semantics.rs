@@ -393,3 +393,52 @@ fn who_is_not_of_the_cohort_is_passed_over() {
     assert_eq!(made(&mut run, 3, 90.0), [(1, 90.0)]);
     assert_eq!(made(&mut run, 4, 120.0), [(0, 120.0), (1, 120.0)]);
 }
+
+#[test]
+fn the_grid_has_the_hours_before_the_prediction() {
+    let grid = "[grid]\nconcepts = [\"heart_rate\", \"vasopressor\"]\nhours = 3\n";
+    for (aggregate, expected) in [("last", 5.0), ("mean", 4.5)] {
+        let mut run = Run::new(&format!("{FEATURES}\n{grid}aggregate = \"{aggregate}\""), &["on = [\"NOW\"]"]);
+        let at = T0 + 10 * HOUR;
+        let look = |run: &mut Run, key: u64| {
+            run.apply(known_at(event("NOW", at, key), at));
+            ["-02h", "-01h", "-00h"].map(|hour| run.value(&format!("grid.heart_rate.{hour}")))
+        };
+        assert!(look(&mut run, 100).iter().all(|value| value.is_nan()), "nothing has been told of");
+        run.due.clear();
+        let mut run = Run::new(&format!("{FEATURES}\n{grid}aggregate = \"{aggregate}\""), &["on = [\"NOW\"]"]);
+        run.apply(EventRef { time: None, ..heart_rate(1.0, T0, 1) });
+        run.apply(heart_rate(2.0, at - 3 * HOUR, 2));
+        run.apply(heart_rate(3.0, at - HOUR, 3));
+        run.apply(heart_rate(4.0, at - HOUR + 1, 4));
+        run.apply(heart_rate(5.0, at, 5));
+        run.apply(known_at(heart_rate(6.0, at + 1, 6), at));
+        let [oldest, middle, newest] = look(&mut run, 101);
+        assert!(oldest.is_nan(), "static, or a whole span old, or later than the prediction");
+        assert_eq!((middle, newest), (3.0, expected));
+        assert_eq!(run.observed("grid.heart_rate.-00h"), at, "that of the newest event of the hour");
+        assert_eq!(run.observed("grid.heart_rate.-01h"), at - HOUR);
+        assert_eq!(run.observed("grid.heart_rate.-02h"), NOT_OBSERVED);
+        assert!(run.value("grid.vasopressor.-00h").is_nan());
+    }
+}
+
+#[test]
+fn what_comes_late_is_corrected_or_withdrawn_changes_its_hour() {
+    let grid = "[grid]\nconcepts = [\"heart_rate\"]\nhours = 2";
+    let mut run = Run::new(&format!("{FEATURES}\n{grid}"), &["on = [\"NOW\"]"]);
+    let at = T0 + 10 * HOUR;
+    let look = |run: &mut Run, minute: i64| {
+        run.apply(event("NOW", at + minute, 1000 + minute as u64));
+        let bits = |value: f32| if value.is_nan() { None } else { Some(value) };
+        [run.value("grid.heart_rate.-01h"), run.value("grid.heart_rate.-00h")].map(bits)
+    };
+    run.apply(heart_rate(80.0, at - 10 * MINUTE, 1));
+    assert_eq!(look(&mut run, 1), [None, Some(80.0)]);
+    run.apply(known_at(heart_rate(70.0, at - 70 * MINUTE, 2), at));
+    assert_eq!(look(&mut run, 2), [Some(70.0), Some(80.0)]);
+    run.apply(known_at(heart_rate(60.0, at - 70 * MINUTE, 1), at));
+    assert_eq!(look(&mut run, 3), [Some(60.0), None], "a corrected time moves it to another hour");
+    run.apply(retract(heart_rate(60.0, at, 1), at));
+    assert_eq!(look(&mut run, 4), [Some(70.0), None]);
+}

@@ -18,6 +18,8 @@ pub struct Realization {
     pub index_time: Option<Micros>,
     /// Count of the label predicate in its window; `None` if no window is labelled.
     pub label: Option<i64>,
+    /// When the label predicate first counts in its window; `None` if it does not.
+    pub outcome_time: Option<Micros>,
     /// When the last of its windows ends.
     pub closes: Micros,
 }
@@ -29,6 +31,8 @@ pub struct Label {
     pub prediction_time: Micros,
     /// Whether the label predicate occurs in its window; `None` if the task labels no window.
     pub value: Option<bool>,
+    /// When the label predicate first occurs in its window; `None` if it does not.
+    pub outcome_time: Option<Micros>,
     /// Time of the trigger that the label belongs to.
     pub trigger_time: Micros,
     /// When the last window ends: until everything up to then is known, the label is not settled.
@@ -71,6 +75,7 @@ impl<'c> Evaluator<'c> {
             Some(Label {
                 prediction_time: found.index_time?,
                 value: found.label.map(|count| count > 0),
+                outcome_time: found.outcome_time,
                 trigger_time: found.trigger_time,
                 closes: found.closes,
             })
@@ -196,10 +201,11 @@ fn realize(
     }
     let index_time =
         config.index.map(|(window, side)| if side == Side::Start { spans[window].0 } else { spans[window].1 });
-    let label =
-        config.label.map(|(window, p)| count(record, Mark::Predicate(p), &config.windows[window], spans[window]));
+    let labelled = config.label.map(|(window, p)| (Mark::Predicate(p), &config.windows[window], spans[window]));
+    let label = labelled.map(|(mark, window, span)| count(record, mark, window, span));
+    let outcome_time = labelled.and_then(|(mark, window, span)| points(record, mark, window, span).first().copied());
     let closes = spans.iter().map(|(_, end)| *end).max().unwrap_or(trigger);
-    Some(Realization { trigger_time: trigger, index_time, label, closes })
+    Some(Realization { trigger_time: trigger, index_time, label, outcome_time, closes })
 }
 
 /// The point that a step leads to; `inclusive`: a row at `from` itself counts.
@@ -220,9 +226,21 @@ fn step(record: &Record, step: Step, from: Micros, inclusive: bool) -> Option<Mi
 }
 
 /// How often `mark` counts within a span.
-fn count(record: &Record, mark: Mark, window: &Window, (start, end): (Micros, Micros)) -> i64 {
+fn count(record: &Record, mark: Mark, window: &Window, span: (Micros, Micros)) -> i64 {
+    let (from, to) = places(record, mark, window, span);
+    if to <= from { 0 } else { record.sum(mark, from, to) }
+}
+
+/// Times within a span at which `mark` counts.
+fn points<'r>(record: &'r Record, mark: Mark, window: &Window, span: (Micros, Micros)) -> &'r [Micros] {
+    let (from, to) = places(record, mark, window, span);
+    record.points(mark).get(from..to).unwrap_or_default()
+}
+
+/// Which points of `mark` lie within a span: from and to.
+fn places(record: &Record, mark: Mark, window: &Window, (start, end): (Micros, Micros)) -> (usize, usize) {
     let points = record.points(mark);
     let from = points.partition_point(|t| if window.start_inclusive { *t < start } else { *t <= start });
     let to = points.partition_point(|t| if window.end_inclusive { *t <= end } else { *t < end });
-    if to <= from { 0 } else { record.sum(mark, from, to) }
+    (from, to)
 }

@@ -260,7 +260,10 @@ fn a_task_without_label_gives_times_without_a_value() {
     let config = config(&MORTALITY.replace(" label: death,", "")).unwrap();
     let (codes, facts) = facts([(Some(DAY), "X", None)]);
     let found = Evaluator::new(&config).labels(&codes, &facts);
-    assert_eq!(found, [Label { prediction_time: DAY, value: None, trigger_time: DAY, closes: found[0].closes }]);
+    assert_eq!(
+        found,
+        [Label { prediction_time: DAY, value: None, outcome_time: None, trigger_time: DAY, closes: found[0].closes }]
+    );
 }
 
 /// Every mistake of one file is found in one go, each with its path.

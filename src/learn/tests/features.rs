@@ -97,3 +97,22 @@ proptest! {
         prop_assert_eq!(from_the_library(&rows, message, commit), live(&rows));
     }
 }
+
+#[test]
+fn models_of_sequences_find_the_grid_by_the_names_of_its_columns() {
+    use crate::models::{Bundle, Family, FitSpec, Matrix};
+
+    let spec = spec(FEATURES);
+    let mut rows = Matrix::new(spec.len());
+    for row in 0..40_u8 {
+        let values: Vec<f32> = (0..spec.len()).map(|column| f32::from(row) * ((column * 7 % 5) as f32)).collect();
+        rows.push_row(&values).unwrap();
+    }
+    let outcomes: Vec<bool> = (0..40).map(|row| row % 3 == 0).collect();
+    for family in Family::ALL.into_iter().filter(|family| family.reads_grid()) {
+        let mut fit = FitSpec::new(family, "a", spec.names().to_vec(), spec.hash());
+        (fit.params.gru.epochs, fit.params.cnn.epochs) = (1, 1);
+        let bundle = Bundle::fit(fit, &rows, &outcomes, &rows, &outcomes).unwrap();
+        assert_eq!(bundle.columns(), spec.len(), "{family}");
+    }
+}

@@ -9,7 +9,7 @@ mod whole;
 use crate::models::{Bundle, Family, FitSpec, Matrix};
 
 /// A model of two columns of which the first tells the outcome.
-fn bundle(name: &str, seed: u64) -> Bundle {
+pub(super) fn bundle(name: &str, seed: u64) -> Bundle {
     let mut matrix = Matrix::new(2);
     let mut outcomes = Vec::new();
     for i in 0_u8..60 {

@@ -106,6 +106,31 @@ fn a_bundle_that_changed_is_never_handed_out() {
 }
 
 #[test]
+fn one_flipped_byte_anywhere_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let registry = open(&folder);
+    let model = register(&registry, "t");
+    for (file, reason) in [
+        ("card.json", "does not match its sha256"),
+        ("model.json", "does not match its sha256"),
+        ("preprocess.json", "does not match its sha256"),
+        ("manifest.json", "is not what was registered"),
+    ] {
+        let path = folder.path().join("t/models/1").join(file);
+        let sound = fs::read(&path).unwrap();
+        for at in [0, sound.len() / 3, sound.len() - 1] {
+            let mut bytes = sound.clone();
+            bytes[at] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            let error = registry.load("t", &model).unwrap_err().to_string();
+            assert!(error.contains(reason), "{file} {at}: {error}");
+        }
+        fs::write(&path, sound).unwrap();
+        assert!(registry.load("t", &model).is_ok());
+    }
+}
+
+#[test]
 fn names_and_urls_that_lead_elsewhere_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let registry = open(&folder);

@@ -1,6 +1,6 @@
 use crate::events::HOUR;
 use crate::learn::Task;
-use crate::models::Family;
+use crate::models::{Abstain, Aim, Family};
 use crate::settings::TextFile;
 
 const TASK: &str = r#"
@@ -140,7 +140,50 @@ fn problems_of_the_aces_file_are_those_of_the_task() {
 }
 
 #[test]
+fn a_task_says_when_its_models_abstain_and_what_their_threshold_is_for() {
+    let with = |rest: &str| parse(&TASK.replace("threshold = 0.5", rest), ACES);
+    let none = with("").unwrap();
+    assert_eq!((none.abstain, none.policy.aim), (None, Aim::MinSePpv));
+    let task = with("aim = {ppv = 0.3}\n[abstain]\nerror_rate = 0.05\nnovel = false").unwrap();
+    assert_eq!(task.abstain, Some(Abstain { error_rate: 0.05, too_little_data: true, novel: false }));
+    assert_eq!(task.policy.aim, Aim::Ppv(0.3));
+    let keys = |rest: &str| with(rest).unwrap_err().into_iter().map(|(_, key)| key).collect::<Vec<_>>();
+    assert_eq!(keys("[abstain]"), ["abstain"]);
+    assert_eq!(keys("[abstain]\nerror_rate = 0.5"), ["abstain.error_rate"]);
+    assert_eq!(keys("[abstain]\nerror_rate = 0.1\noften = true"), ["abstain.often"]);
+    assert_eq!(keys("aim = {ppv = 3}"), ["alert.aim"]);
+    assert_eq!(keys("aim = 3"), ["alert"]);
+}
+
+#[test]
 fn out_of_range_hyperparameters_are_a_problem() {
     let wrong = TASK.replace("seed = 7", "seed = 7\nparams = {logistic = {alpha = -1.0}}");
     assert_eq!(parse(&wrong, ACES).unwrap_err()[0].1, "train.params");
+}
+
+#[test]
+fn a_search_has_an_end_and_is_of_families_that_can_be_fitted() {
+    let with = |search: &str| parse(&TASK.replace("seed = 7", &format!("seed = 7\nsearch = {{{search}}}")), ACES);
+    let search = with("trials = 40, minutes = 2.5, families = [\"mlp\", \"stack\"]").unwrap().train.search.unwrap();
+    assert_eq!((search.trials, search.minutes, search.folds), (Some(40), Some(2.5), 3));
+    assert_eq!(search.families, [Family::Mlp, Family::Stack]);
+    assert_eq!(with("minutes = 1").unwrap().train.search.unwrap().minutes, Some(1.0));
+    for wrong in ["", "trials = 0", "trials = 201", "minutes = 0", "minutes = 1e9", "minutes = 1, folds = 1"] {
+        assert_eq!(with(wrong).unwrap_err()[0].1, "train.search", "{wrong}");
+    }
+    assert_eq!(with("trials = 2, families = [\"oracle\"]").unwrap_err()[0].1, "train.search");
+    assert_eq!(with("trials = 2, tries = 3").unwrap_err()[0].1, "train.search");
+    let params = "trials = 2, families = [\"mlp\"]}\nparams = {mlp = {rate = 2.0}";
+    assert_eq!(with(params).unwrap_err()[0].1, "train.params");
+}
+
+#[test]
+fn a_preset_brings_family_and_hyperparameters() {
+    let with = |line: &str| parse(&TASK.replace("family = \"logistic\"", line), ACES);
+    let train = with("preset = \"mlp-64-32\"").unwrap().train;
+    assert_eq!((train.family, train.params.mlp.hidden.as_slice()), (Family::Mlp, &[64, 32][..]));
+    assert_eq!((train.params.mlp.rate, train.params.mlp.batch, train.params.mlp.decay), (1e-3, 32, 0.0));
+    for wrong in ["preset = \"mlp\"", "preset = 1", "preset = \"mlp-64-32\"\nfamily = \"mlp\""] {
+        assert_eq!(with(wrong).unwrap_err()[0].1, "train.preset", "{wrong}");
+    }
 }

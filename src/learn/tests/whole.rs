@@ -6,12 +6,16 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::events::{DAY, EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Micros, Op, Split, SubjectId, split_of};
 use crate::features::FeatureSpec;
-use crate::learn::{self, AcesConfig, Aggregate, LearnError, Part, Registry, Task, TrainReport};
+use crate::learn::{
+    self, AcesConfig, Aggregate, EvaluateOptions, LearnError, Part, Registry, Subjects, Task, TrainReport,
+};
 use crate::library::{Library, export_meds};
+use crate::models::Family;
 use crate::settings::TextFile;
 
 const PARTITIONS: u32 = 3;
@@ -113,6 +117,9 @@ fn ward(subjects: impl Iterator<Item = i64>) -> Vec<RecordBatch> {
     vec![builder.finish().unwrap()]
 }
 
+const CHAMPION: EvaluateOptions<'_> =
+    EvaluateOptions { version: None, against: None, part: Part::HeldOut, predictions: None, plots: None };
+
 pub(super) struct Place {
     folder: tempfile::TempDir,
     pub(super) runtime: tokio::runtime::Runtime,
@@ -162,7 +169,8 @@ fn a_library_becomes_a_champion_that_is_judged_on_subjects_it_never_saw() {
     let task = task(TASK);
     let file = place.folder.path().join("predictions.parquet");
     let evaluate = |part, predictions| {
-        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec(), &task, None, part, predictions))
+        let options = EvaluateOptions { part, predictions, ..CHAMPION };
+        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec(), &task, options))
     };
     let evaluation = evaluate(Part::HeldOut, Some(file.as_path())).unwrap();
     assert_eq!(evaluation.metrics, report.metrics);
@@ -190,6 +198,80 @@ fn a_library_becomes_a_champion_that_is_judged_on_subjects_it_never_saw() {
 }
 
 #[test]
+fn a_model_abstains_and_aims_as_its_task_says() {
+    let place = Place::new(0..SUBJECTS);
+    let plain = place.train(TASK).unwrap();
+    assert_eq!((&plain.abstention, &plain.threshold_note), (&None, &None));
+    let toml = format!("{TASK}abstain = {{error_rate = 0.2}}\nalert = {{aim = {{sensitivity = 1.0}}}}\n");
+    let report = place.train(&toml).unwrap();
+    // Calibrated on the same rows, the risks are the same; the threshold is another.
+    assert_eq!(report.metrics.auroc, plain.metrics.auroc);
+    assert!(report.metrics.threshold < plain.metrics.threshold);
+    let abstention = report.abstention.unwrap();
+    assert_eq!(abstention.positives.n, report.metrics.positives);
+    assert_eq!(abstention.positives.n + abstention.negatives.n, report.metrics.n);
+    // Some 60 held-out rows, of which a third dies.
+    for outcome in [&abstention.positives, &abstention.negatives] {
+        assert!(outcome.coverage.unwrap() > 0.5, "{abstention:?}");
+    }
+    let evaluation = place
+        .runtime
+        .block_on(learn::evaluate(
+            &place.library,
+            &place.registry,
+            spec(),
+            &task(&toml),
+            EvaluateOptions { version: Some(2), ..CHAMPION },
+        ))
+        .unwrap();
+    assert_eq!(evaluation.abstention, Some(abstention));
+    let rare = format!("{TASK}alert = {{aim = {{alerts_per_patient_day = 0.0001}}}}\n");
+    assert!(place.train(&rare).unwrap().threshold_note.unwrap().contains("alerts per patient-day"));
+}
+
+#[test]
+fn two_models_are_compared_and_plotted() {
+    let place = Place::new(0..SUBJECTS);
+    place.train(TASK).unwrap();
+    place.train(&TASK.replace("\"logistic\"", "\"forest\"")).unwrap();
+    let (task, plots) = (task(TASK), place.folder.path().join("plots/here"));
+    let evaluate = |options| {
+        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec(), &task, options)).unwrap()
+    };
+    let options = EvaluateOptions { version: Some(1), against: Some(2), plots: Some(&plots), ..CHAMPION };
+    let (one, two) = (evaluate(options), evaluate(EvaluateOptions { version: Some(2), ..CHAMPION }));
+    let against = one.against.as_ref().unwrap();
+    let difference = one.metrics.auroc.unwrap() - two.metrics.auroc.unwrap();
+    assert!((against.comparison.auroc.difference.unwrap() - difference).abs() < 1e-12);
+    assert!((against.comparison.delong.unwrap().difference - difference).abs() < 1e-12);
+    assert_eq!((against.model.version, against.comparison.delong.unwrap().independent_rows), (2, true));
+    assert_eq!(two.against, None);
+
+    // Deaths are at 30 hours, predictions at 24.
+    let lead = one.details.lead_time.as_ref().unwrap();
+    assert_eq!((lead.events, lead.undated_rows), (one.metrics.positives, 0));
+    assert_eq!(Some(lead.sensitivity), one.metrics.sensitivity);
+    assert_eq!(lead.hours.unwrap().p50, 6.0);
+    assert_eq!(one.details.utility_2019_missing, Some("the predictions are not hourly"));
+    assert_eq!(one.subgroups, []);
+    assert_eq!(one.subgroups_missing.len(), 4);
+
+    let mut names: Vec<_> =
+        std::fs::read_dir(&plots).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    let expected = [
+        "decision_curve.svg",
+        "importance.json",
+        "importance.svg",
+        "pr.svg",
+        "reliability.svg",
+        "report.json",
+        "roc.svg",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[test]
 fn only_what_passes_the_gate_takes_over() {
     let place = Place::new(0..SUBJECTS);
     assert!(place.train(TASK).unwrap().promoted);
@@ -200,6 +282,84 @@ fn only_what_passes_the_gate_takes_over() {
     assert_eq!((strict.promoted, strict.model.version), (false, 3));
     assert_eq!(place.registry.champion("death").unwrap().unwrap().version, 2);
     assert_eq!(place.registry.list().unwrap().len(), 3);
+}
+
+/// What an older version of the program left behind must not be in the way of a new model.
+#[test]
+fn a_champion_of_another_format_is_succeeded() {
+    let place = Place::new(0..SUBJECTS);
+    place.train(TASK).unwrap();
+    let folder = place.folder.path().join("registry/death");
+    let edit = |path: &Path, from: &str, to: &str| {
+        let text = std::fs::read_to_string(path).unwrap();
+        assert!(text.contains(from), "{path:?}");
+        std::fs::write(path, text.replace(from, to)).unwrap();
+    };
+    let manifest = folder.join("models/1/manifest.json");
+    let hash =
+        || Sha256::digest(std::fs::read(&manifest).unwrap()).iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let before = hash();
+    edit(&manifest, "\"format\": 2", "\"format\": 1");
+    for entry in std::fs::read_dir(folder.join("ledger")).unwrap() {
+        edit(&entry.unwrap().path(), &before, &hash());
+    }
+    let champion = place.registry.champion("death").unwrap().unwrap();
+    let error = place.registry.load("death", &champion).unwrap_err().to_string();
+    assert!(error.contains("the bundle has format 1, this version reads 2"), "{error}");
+    let report = place.train(TASK).unwrap();
+    assert_eq!((report.promoted, report.model.version, report.baseline.kind), (true, 2, "prevalence"));
+    assert_eq!(place.registry.champion("death").unwrap().unwrap().version, 2);
+}
+
+#[test]
+fn a_search_is_reported_and_registered_beside_the_model() {
+    let place = Place::new(0..SUBJECTS);
+    let report = place.train(&TASK.replace("min_positives = 10", "min_positives = 10, search = {trials = 4}")).unwrap();
+    let search = report.search.unwrap();
+    assert_eq!((search.trials.len(), search.folds), (4, 3));
+    assert!(search.best.auroc >= search.trials[0].auroc);
+    let model = place.registry.champion("death").unwrap().unwrap();
+    let card = place.registry.load("death", &model).unwrap().card;
+    assert_eq!(search.best.params["logistic"]["alpha"], card.params.logistic.alpha);
+    let history = place.registry.history("death").unwrap();
+    assert_eq!(history[0].metrics["search"], serde_json::to_value(&search).unwrap());
+    assert_eq!(history[1].metrics.get("search"), None, "the trials stand once in the ledger");
+    assert_eq!(place.registry.list().unwrap()[0].metrics.get("search"), None);
+    assert!(place.train(TASK).unwrap().search.is_none());
+}
+
+#[test]
+fn families_are_cross_validated_without_the_held_out_subjects() {
+    let place = Place::new(0..SUBJECTS);
+    let mut task = task(TASK);
+    task.train.params.forest.trees = 0;
+    let run = |families: &[Family], folds, subjects| {
+        let mut progress = |_: &str| {};
+        place.runtime.block_on(learn::crossval(&place.library, spec(), &task, families, folds, subjects, &mut progress))
+    };
+    let report = run(&[Family::Logistic, Family::Forest], 4, Subjects::Train).unwrap();
+    let seen = (0..SUBJECTS).filter(|i| split_of(SubjectId(*i)) != Split::HeldOut);
+    assert_eq!((report.rows, report.folds, report.features), (seen.clone().count(), 4, 3));
+    assert_eq!(report.positives, seen.filter(|i| dies(*i) && i % 100 != 0).count());
+    let [logistic, forest] = report.families.as_slice() else { panic!("{report:?}") };
+    assert!(logistic.judged.as_ref().unwrap().mean.auroc.unwrap() > 0.8);
+    assert!(forest.judged.is_none() && forest.refused.as_ref().unwrap().contains("forest.trees"));
+    let written = serde_json::to_value(&report).unwrap();
+    assert!(written["families"][0]["mean"]["auroc"].is_f64() && written["families"][1]["refused"].is_string());
+    assert_eq!(run(&[Family::Logistic], 4, Subjects::All).unwrap().rows as i64, SUBJECTS);
+    assert_eq!(place.registry.list().unwrap(), []);
+    let few = Place::new((0..SUBJECTS).filter(|i| !dies(*i)));
+    let mut progress = |_: &str| {};
+    let refused = few.runtime.block_on(learn::crossval(
+        &few.library,
+        spec(),
+        &task,
+        &[Family::Logistic],
+        5,
+        Subjects::All,
+        &mut progress,
+    ));
+    assert!(matches!(refused, Err(LearnError::Cohort { .. })));
 }
 
 #[test]
@@ -235,15 +395,8 @@ fn a_model_of_other_features_is_not_evaluated() {
     let other = Arc::new(FeatureSpec::parse("features.toml", &FEATURES.replace("\"last\", ", ""), &concepts).unwrap());
     let task = task(TASK);
     let evaluate = |spec, version| {
-        place.runtime.block_on(learn::evaluate(
-            &place.library,
-            &place.registry,
-            spec,
-            &task,
-            version,
-            Part::HeldOut,
-            None,
-        ))
+        let options = EvaluateOptions { version, ..CHAMPION };
+        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec, &task, options))
     };
     assert!(matches!(evaluate(other, None), Err(LearnError::OtherFeatures { version: 1, .. })));
     assert!(matches!(evaluate(spec(), Some(5)), Err(LearnError::NoVersion { version: 5, .. })));

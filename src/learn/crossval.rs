@@ -1,0 +1,330 @@
+//! Cross-validation by subject: how good each family would be here, and how sure that is.
+//!
+//! Each fold's rows are scored by a model that saw neither them nor, in any way, their
+//! subjects: of the other folds' subjects a ninth, as many as of the real split, serves calibration and threshold, the rest
+//! the fit. Nothing is registered. Fits run one after the other, so that their times mean
+//! something. A family that cannot be fitted stays in the report, with the reason.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::LearnError;
+use super::aside::aside;
+use super::evaluate::score;
+use super::matrix::{LeftOut, Row, dataset};
+use super::metrics::{Metrics, Scored, evaluate};
+use super::task::Task;
+use crate::features::FeatureSpec;
+use crate::library::Library;
+use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError};
+
+/// One in so many subjects of the other folds serves calibration and threshold.
+const TUNING: usize = 9;
+
+/// Which subjects are dealt into folds.
+#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+pub enum Subjects {
+    /// Those for training and tuning: the held-out ones stay unseen.
+    Train,
+    /// All: then no subject is left that a choice made from this was not made on.
+    All,
+}
+
+/// What `crossval` prints.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Crossval {
+    /// Task.
+    pub task: String,
+    /// Folds by subject.
+    pub folds: usize,
+    /// Seed of folds and fits.
+    pub seed: u64,
+    /// Labelled rows.
+    pub rows: usize,
+    /// Rows whose outcome is true.
+    pub positives: usize,
+    /// Features of a row.
+    pub features: usize,
+    /// Predictions of the library that could not be used.
+    pub left_out: LeftOut,
+    /// One a family, in the order asked for.
+    pub families: Vec<FamilyReport>,
+    /// Wall time of the whole.
+    pub seconds: f64,
+}
+
+/// How a family fared.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct FamilyReport {
+    /// Family.
+    pub family: Family,
+    /// Why it could not be fitted; null if it could.
+    pub refused: Option<String>,
+    /// Its figures.
+    #[serde(flatten)]
+    pub judged: Option<Judged>,
+}
+
+/// The figures of a family that could be fitted on every fold.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Judged {
+    /// Mean over the folds.
+    pub mean: Figures,
+    /// Standard deviation over the folds (of a sample). Folds share most of their training
+    /// rows, so it understates how much another hospital's figures would differ.
+    pub spread: Figures,
+    /// Of all rows together, each at its own fold's risk and threshold.
+    pub pooled: Figures,
+    /// Bootstrap interval of the pooled AUROC at 95 %, drawing subjects.
+    pub auroc_ci: Option<[f64; 2]>,
+    /// Of each fold.
+    pub by_fold: Vec<Figures>,
+    /// Mean wall time of a fit, calibration included.
+    pub fit_seconds: f64,
+    /// Mean wall time of scoring a fold, on one core.
+    pub score_seconds: f64,
+    /// Rows scored in a second, on one core.
+    pub rows_per_second: f64,
+}
+
+/// Figures as [`Metrics`] explains them; null where one does not exist.
+#[derive(Copy, Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Figures {
+    /// Area under the receiver operating characteristic.
+    pub auroc: Option<f64>,
+    /// Average precision.
+    pub auprc: Option<f64>,
+    /// The smaller of sensitivity and positive predictivity at the model's own threshold.
+    pub min_se_ppv: Option<f64>,
+    /// Mean squared error.
+    pub brier: Option<f64>,
+    /// Expected calibration error.
+    pub ece: Option<f64>,
+}
+
+/// Judges families by cross-validation on the labelled rows of a task.
+///
+/// Computes on the calling thread, as [`train`](super::train) does.
+///
+/// # Errors
+/// [`LearnError::Cohort`] if a fold would lack an outcome; if the library cannot be read.
+pub async fn crossval(
+    library: &Library,
+    spec: Arc<FeatureSpec>,
+    task: &Task,
+    families: &[Family],
+    folds: usize,
+    subjects: Subjects,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Crossval, LearnError> {
+    let begin = Instant::now();
+    let data = dataset(library, &spec, task, None, progress).await?;
+    let left_out = data.left_out;
+    let mut all = data.train;
+    all.append(data.tuning);
+    if subjects == Subjects::All {
+        all.append(data.held_out);
+    }
+    let (x, rows) = all.into_matrix(spec.len())?;
+    let (labels, groups) = outcomes(&rows);
+    let dealt = Folds::new(&labels, Some(&groups), folds, task.train.seed);
+    if !dealt.can_judge(&labels, 1) {
+        let positives = labels.iter().filter(|&&label| label).count();
+        let reason = format!(
+            "{positives} of {} rows are positive, too few subjects of either outcome for {folds} folds; take fewer \
+             folds or gather more history",
+            labels.len()
+        );
+        return Err(LearnError::Cohort { task: task.name.clone(), reason });
+    }
+    let own = FitSpec {
+        seed: task.train.seed,
+        params: task.train.params.clone(),
+        ..FitSpec::new(task.train.family, &task.name, spec.names().to_vec(), spec.hash())
+    };
+    let reports = aside(progress, |say| {
+        let report = |&family: &Family| match judge(&FitSpec { family, ..own.clone() }, &x, &rows, &dealt, say) {
+            Ok(judged) => FamilyReport { family, refused: None, judged: Some(judged) },
+            Err(error) => FamilyReport { family, refused: Some(error.to_string()), judged: None },
+        };
+        families.iter().map(report).collect()
+    })?;
+    Ok(Crossval {
+        task: task.name.clone(),
+        folds,
+        seed: task.train.seed,
+        rows: rows.len(),
+        positives: labels.iter().filter(|&&label| label).count(),
+        features: spec.len(),
+        left_out,
+        families: reports,
+        seconds: begin.elapsed().as_secs_f64(),
+    })
+}
+
+/// Fits and scores every fold with the family and the hyperparameters of `own`.
+fn judge(
+    own: &FitSpec,
+    x: &Matrix,
+    rows: &[Row],
+    folds: &Folds,
+    say: &mut dyn FnMut(&str),
+) -> Result<Judged, ModelError> {
+    let (mut by_fold, mut all, mut caught, mut alerts) = (Vec::new(), Vec::new(), 0.0, 0.0);
+    let (mut fit_seconds, mut score_seconds) = (0.0, 0.0);
+    for fold in 0..folds.count() {
+        say(&format!("{}, fold {} of {}", own.family, fold + 1, folds.count()));
+        let others = Part::of(x, rows, &folds.kept(fold));
+        let inner = Folds::new(&others.labels, Some(&others.groups), TUNING, own.seed);
+        let train = Part::of(&others.x, &others.rows, &inner.kept(0));
+        let tuning = Part::of(&others.x, &others.rows, &inner.held(0));
+        let held = Part::of(x, rows, &folds.held(fold));
+
+        let spec = FitSpec { groups: Some(train.groups), ..own.clone() };
+        let begin = Instant::now();
+        let bundle = Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)?;
+        fit_seconds += begin.elapsed().as_secs_f64();
+        let begin = Instant::now();
+        let scored = score(&bundle, &held.x, &held.rows)?;
+        score_seconds += begin.elapsed().as_secs_f64();
+
+        by_fold.push(Figures::of(&evaluate(&scored, bundle.threshold(), own.seed)));
+        let alerted = scored.iter().filter(|row| row.risk >= bundle.threshold());
+        caught += alerted.clone().filter(|row| row.outcome).count() as f64;
+        alerts += alerted.count() as f64;
+        all.extend(scored);
+    }
+    let positives = all.iter().filter(|row: &&Scored| row.outcome).count() as f64;
+    let metrics = evaluate(&all, 0.5, own.seed);
+    let min_se_ppv =
+        (positives > 0.0).then(|| (caught / positives).min(if alerts > 0.0 { caught / alerts } else { 0.0 }));
+    let count = folds.count() as f64;
+    Ok(Judged {
+        mean: Figures::each(&by_fold, |values| values.iter().sum::<f64>() / count),
+        spread: Figures::each(&by_fold, deviation),
+        pooled: Figures { min_se_ppv, ..Figures::of(&metrics) },
+        auroc_ci: metrics.ci.auroc,
+        by_fold,
+        fit_seconds: fit_seconds / count,
+        score_seconds: score_seconds / count,
+        rows_per_second: rows.len() as f64 / score_seconds.max(1e-9),
+    })
+}
+
+/// Some rows of a matrix, with what stands beside them.
+struct Part {
+    x: Matrix,
+    rows: Vec<Row>,
+    labels: Vec<bool>,
+    groups: Vec<i64>,
+}
+
+impl Part {
+    fn of(x: &Matrix, rows: &[Row], picked: &[usize]) -> Part {
+        let rows: Vec<Row> = picked.iter().map(|&row| rows[row]).collect();
+        let (labels, groups) = outcomes(&rows);
+        Part { x: x.pick(picked), rows, labels, groups }
+    }
+}
+
+fn outcomes(rows: &[Row]) -> (Vec<bool>, Vec<i64>) {
+    rows.iter().map(|row| (row.outcome, row.subject.0)).unzip()
+}
+
+impl Figures {
+    fn of(metrics: &Metrics) -> Figures {
+        let Metrics { auroc, auprc, min_se_ppv, brier, ece, .. } = *metrics;
+        Figures { auroc, auprc, min_se_ppv, brier, ece }
+    }
+
+    /// A summary of each figure over folds; none where a fold lacks it.
+    fn each(folds: &[Figures], summary: impl Fn(&[f64]) -> f64) -> Figures {
+        let of = |get: fn(&Figures) -> Option<f64>| {
+            folds.iter().map(get).collect::<Option<Vec<f64>>>().map(|values| summary(&values))
+        };
+        Figures {
+            auroc: of(|f| f.auroc),
+            auprc: of(|f| f.auprc),
+            min_se_ppv: of(|f| f.min_se_ppv),
+            brier: of(|f| f.brier),
+            ece: of(|f| f.ece),
+        }
+    }
+}
+
+/// The standard deviation of a sample.
+fn deviation(values: &[f64]) -> f64 {
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len() as f64 - 1.0).max(1.0)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events::SubjectId;
+
+    /// Two rows a subject; the first column tells the outcome of most, the second one names
+    /// the subject, so that a model that saw one row of a subject could know the other.
+    fn problem(subjects: i64) -> (Matrix, Vec<Row>, FitSpec) {
+        let mut x = Matrix::new(2);
+        let mut rows = Vec::new();
+        for subject in 0..subjects {
+            for time in 0..2 {
+                let outcome = subject * 7 % 10 < 3;
+                let told = if subject % 4 == 0 { (subject * 3 % 10) as f32 } else { (subject * 7 % 10) as f32 };
+                x.push_row(&[told, subject as f32]).unwrap();
+                rows.push(Row { subject: SubjectId(subject), time, outcome, onset: None });
+            }
+        }
+        let names = vec!["told".to_owned(), "subject".to_owned()];
+        (x, rows, FitSpec::new(Family::Logistic, "t", names, "spec"))
+    }
+
+    fn folds(rows: &[Row], count: usize) -> Folds {
+        let (labels, groups) = outcomes(rows);
+        Folds::new(&labels, Some(&groups), count, 0)
+    }
+
+    #[test]
+    fn every_row_is_scored_once_and_figures_are_those_of_its_fold() {
+        let (x, rows, own) = problem(300);
+        let mut said = 0;
+        let judged = judge(&own, &x, &rows, &folds(&rows, 5), &mut |_| said += 1).unwrap();
+        assert_eq!((said, judged.by_fold.len()), (5, 5));
+        let areas: Vec<f64> = judged.by_fold.iter().map(|fold| fold.auroc.unwrap()).collect();
+        assert!((judged.mean.auroc.unwrap() - areas.iter().sum::<f64>() / 5.0).abs() < 1e-12);
+        assert!((judged.spread.auroc.unwrap() - deviation(&areas)).abs() < 1e-12);
+        let pooled = judged.pooled;
+        assert!(pooled.auroc.unwrap() > 0.8 && pooled.auroc.unwrap() < 1.0, "{judged:?}");
+        let [low, high] = judged.auroc_ci.unwrap();
+        assert!(low < pooled.auroc.unwrap() && pooled.auroc.unwrap() < high);
+        assert!(pooled.min_se_ppv.unwrap() > 0.5 && pooled.brier.unwrap() < 0.2 && pooled.ece.unwrap() < 0.2);
+        let again = judge(&own, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap();
+        assert_eq!((again.by_fold, again.pooled), (judged.by_fold, pooled));
+    }
+
+    /// Outcomes that nothing but the subject's own other row could tell.
+    #[test]
+    fn a_subject_tells_nothing_about_itself() {
+        let (x, mut rows, mut own) = problem(300);
+        for row in &mut rows {
+            row.outcome = row.subject.0.wrapping_mul(0x5851_f42d_4c95_7f2d) >> 61 == 0;
+        }
+        own.family = Family::Boosting;
+        own.params.boosting.min_child_weight = 0.1;
+        let auroc = judge(&own, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap().pooled.auroc.unwrap();
+        assert!(auroc < 0.62, "{auroc}");
+    }
+
+    #[test]
+    fn the_deviation_is_that_of_a_sample() {
+        assert!((deviation(&[1.0, 2.0, 3.0, 4.0]) - (5.0f64 / 3.0).sqrt()).abs() < 1e-12);
+        assert_eq!(deviation(&[7.0]), 0.0);
+        let some = Figures { auroc: Some(0.5), ..Figures::default() };
+        let none = Figures::default();
+        assert_eq!(Figures::each(&[some, none], |values| values[0]).auroc, None);
+    }
+}
