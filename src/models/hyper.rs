@@ -191,12 +191,12 @@ pub struct GruHyper {
 impl Default for GruHyper {
     fn default() -> Self {
         GruHyper {
-            hidden: 32,
-            drop: 0.5,
+            hidden: 16,
+            drop: 0.1,
             epochs: 60,
             batch: 64,
-            rate: 3e-3,
-            decay: 1e-3,
+            rate: 2e-3,
+            decay: 3e-3,
             validation: 0.15,
             patience: 8,
         }
@@ -232,13 +232,13 @@ impl Default for CnnHyper {
         CnnHyper {
             channels: vec![32, 32],
             kernel: 3,
-            drop: 0.5,
+            drop: 0.2,
             epochs: 60,
             batch: 64,
-            rate: 2e-3,
-            decay: 1e-3,
+            rate: 1e-3,
+            decay: 1e-2,
             validation: 0.15,
-            patience: 8,
+            patience: 6,
         }
     }
 }
