@@ -101,19 +101,10 @@ impl Bundle {
             return Err(ModelError::Parameter { name: "abstain.error_rate", reason });
         }
 
-        // A model of a table sees no hourly grid.
-        let table = tabular(&spec.features);
-        if table == 0 && !spec.family.reads_grid() {
-            let reason = format!("all are hours of the grid, which a {} model does not read", spec.family);
-            return Err(ModelError::Features { reason });
-        }
-        let cut = (!spec.family.reads_grid() && table < train.columns()).then(|| train.leading(table));
-        let train = cut.as_ref().unwrap_or(train);
-        let preprocess = Preprocess::fit(spec.family, train);
-        let prepared = (!preprocess.is_raw()).then(|| preprocess.apply_all(train));
-        let x = prepared.as_ref().unwrap_or(train);
         let mut found = BTreeMap::new();
-        let model = spec.family.fit(&spec, x, labels, &mut found)?;
+        let (preprocess, model) = fit_on(spec.family, &spec, train, labels, &mut found)?;
+        let mut usual = train.medians();
+        usual.truncate(preprocess.features());
 
         let card = Card {
             format: FORMAT,
@@ -134,7 +125,7 @@ impl Bundle {
             aim: Some(spec.aim),
             threshold_note: None,
             conformal: None,
-            usual: train.medians(),
+            usual,
         };
         let mut bundle = Bundle::assemble(card, preprocess, model)?;
         let margins = bundle.margins(tuning.values())?;
@@ -194,6 +185,28 @@ impl Bundle {
         let features = model.columns();
         Bundle::assemble(card, Preprocess::Raw { features }, Box::new(model))
     }
+}
+
+/// Fits the preprocessing of a family and the family on raw rows, of which it sees what it reads: a model of a
+/// table sees no hourly grid.
+pub(super) fn fit_on(
+    family: Family,
+    spec: &FitSpec,
+    x: &Matrix,
+    labels: &[bool],
+    found: &mut BTreeMap<String, f64>,
+) -> Result<(Preprocess, Box<dyn Model>), ModelError> {
+    let table = tabular(&spec.features);
+    if table == 0 && !family.reads_grid() {
+        let reason = format!("all are hours of the grid, which a {family} model does not read");
+        return Err(ModelError::Features { reason });
+    }
+    let cut = (!family.reads_grid() && table < x.columns()).then(|| x.leading(table));
+    let x = cut.as_ref().unwrap_or(x);
+    let preprocess = Preprocess::fit(family, x);
+    let prepared = (!preprocess.is_raw()).then(|| preprocess.apply_all(x));
+    let model = family.fit(spec, prepared.as_ref().unwrap_or(x), labels, found)?;
+    Ok((preprocess, model))
 }
 
 /// Refuses rows that nothing can be learned from.

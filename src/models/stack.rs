@@ -13,9 +13,9 @@ use serde_json::value::RawValue;
 use super::calibration::{sigmoid, softplus};
 use super::family::Needs;
 use super::files::MODEL;
+use super::fit::fit_on;
 use super::jobs::{at_once, side_by_side};
 use super::preprocess::Preprocess;
-use super::sequence::tabular;
 use super::{Attribution, Family, FitSpec, Folds, Link, Matrix, Model, ModelError};
 
 /// Fewest rows of each outcome in every fold for weights to mean something; with fewer all
@@ -216,12 +216,7 @@ impl Model for Stack {
 impl Member {
     /// Fits preprocessing and model on raw rows, those that `spec.groups` stands for.
     fn fit(family: Family, spec: &FitSpec, x: &Matrix, labels: &[bool]) -> Result<Member, ModelError> {
-        let table = tabular(&spec.features);
-        let cut = (!family.reads_grid() && table < x.columns()).then(|| x.leading(table));
-        let x = cut.as_ref().unwrap_or(x);
-        let preprocess = Preprocess::fit(family, x);
-        let prepared = (!preprocess.is_raw()).then(|| preprocess.apply_all(x));
-        let model = family.fit(spec, prepared.as_ref().unwrap_or(x), labels, &mut BTreeMap::new())?;
+        let (preprocess, model) = fit_on(family, spec, x, labels, &mut BTreeMap::new())?;
         Ok(Member { family, weight: 0.0, preprocess, model })
     }
 

@@ -10,7 +10,8 @@ use proptest::prelude::*;
 use super::super::calibration::sigmoid;
 use super::super::files;
 use super::super::random::Random;
-use super::super::{Bundle, FitSpec};
+use super::super::tests::{auroc, bits, score};
+use super::super::{Abstain, Bundle, FitSpec, Scratch};
 use super::*;
 
 const HOURS: usize = 6;
@@ -71,30 +72,6 @@ fn fit(family: Family) -> Bundle {
 }
 
 static BUNDLES: LazyLock<Vec<Bundle>> = LazyLock::new(|| FAMILIES.map(fit).into());
-
-fn score(bundle: &Bundle, rows: &[f32]) -> Vec<f64> {
-    let mut out = Vec::new();
-    bundle.score(rows, &mut out).unwrap();
-    out
-}
-
-fn bits(risks: &[f64]) -> Vec<u64> {
-    risks.iter().map(|risk| risk.to_bits()).collect()
-}
-
-/// Area under the ROC curve, by ranks; ties count half.
-fn auroc(risks: &[f64], labels: &[bool]) -> f64 {
-    let mut order: Vec<usize> = (0..risks.len()).collect();
-    order.sort_by(|a, b| risks[*a].total_cmp(&risks[*b]));
-    let (mut won, mut below) = (0.0, 0.0);
-    for tied in order.chunk_by(|a, b| risks[*a] == risks[*b]) {
-        let positives = tied.iter().filter(|row| labels[**row]).count() as f64;
-        let negatives = tied.len() as f64 - positives;
-        won += positives * (below + negatives / 2.0);
-        below += negatives;
-    }
-    won / (below * (risks.len() as f64 - below))
-}
 
 /// Any row a daemon might meet: gaps, extremes, infinities.
 fn any_row() -> impl Strategy<Value = Vec<f32>> {
@@ -388,6 +365,24 @@ fn models_of_a_table_do_not_see_the_grid() {
     let hours = Matrix::from_values(1, vec![0.0; 4]).unwrap();
     let (spec, y) = (FitSpec::new(Family::Logistic, "test", only[..1].to_vec(), "spec"), [true, false, true, false]);
     assert!(matches!(Bundle::fit(spec, &hours, &y, &hours, &y), Err(ModelError::Features { .. })));
+}
+
+/// A row is the whole vector, the hours that such a model does not read included.
+#[test]
+fn a_model_of_a_table_beside_a_grid_can_abstain() {
+    let (x, y) = problem(3, 400);
+    let abstain = Some(Abstain { error_rate: 0.2, too_little_data: true, novel: true });
+    let spec = FitSpec { abstain, ..FitSpec::new(Family::Logistic, "test", names(), "spec") };
+    let bundle = Bundle::fit(spec, &x, &y, &x, &y).unwrap();
+    assert_eq!((bundle.card.conformal.as_ref().unwrap().ranges.len(), bundle.card.usual.len()), (COLUMNS, 2));
+    let loaded = Bundle::from_files(&bundle.to_files().unwrap().0).unwrap();
+    let assess = |bundle: &Bundle| {
+        let mut out = Vec::new();
+        bundle.assess(x.values(), &mut Scratch::default(), &mut out).unwrap();
+        out
+    };
+    assert_eq!(assess(&loaded), assess(&bundle));
+    assert!(assess(&bundle).iter().any(|one| one.doubt.is_some()));
 }
 
 /// The stays of PhysioNet 2012 set-a: four descriptors, then 48 hours of 37 parameters, the last value of each.

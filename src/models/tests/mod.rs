@@ -95,13 +95,13 @@ pub(super) fn auroc(risks: &[f64], labels: &[bool]) -> f64 {
     won / pairs
 }
 
-fn score(bundle: &Bundle, rows: &[f32]) -> Vec<f64> {
+pub(super) fn score(bundle: &Bundle, rows: &[f32]) -> Vec<f64> {
     let mut out = Vec::new();
     bundle.score(rows, &mut out).unwrap();
     out
 }
 
-fn bits(risks: &[f64]) -> Vec<u64> {
+pub(super) fn bits(risks: &[f64]) -> Vec<u64> {
     risks.iter().map(|risk| risk.to_bits()).collect()
 }
 
