@@ -36,12 +36,10 @@ pub struct OfOutcome {
     pub coverage: Option<f64>,
 }
 
-/// The assessments of a matrix's rows; none for a model that never abstains.
+/// The assessments of a matrix's rows.
 pub(super) fn assess(bundle: &Bundle, matrix: &Matrix) -> Result<Vec<Assessment>, ModelError> {
-    let mut assessed = Vec::new();
-    if bundle.card.conformal.is_some() {
-        bundle.assess(matrix.values(), &mut Scratch::default(), &mut assessed)?;
-    }
+    let mut assessed = Vec::with_capacity(matrix.rows());
+    bundle.assess(matrix.values(), &mut Scratch::default(), &mut assessed)?;
     Ok(assessed)
 }
 

@@ -22,7 +22,7 @@ use super::train::Named;
 use crate::events::Split;
 use crate::features::FeatureSpec;
 use crate::library::Library;
-use crate::models::{Bundle, Matrix, ModelError};
+use crate::models::{Assessment, Bundle, Matrix, ModelError};
 
 /// Which subjects are judged by.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -117,7 +117,7 @@ pub async fn evaluate(
         Some(_) => sample(parts.iter().map(|part| part.rows.len()).sum(), spec.len(), seed),
         None => Vec::new(),
     };
-    let (mut rows, mut scored, mut others, mut assessed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut rows, mut others, mut assessed) = (Vec::new(), Vec::new(), Vec::new());
     let (mut strata, mut sampled) = (Strata::of(spec.names()), Matrix::with_capacity(spec.len(), explained.len()));
     for part in parts {
         let (matrix, of) = part.into_matrix(spec.len())?;
@@ -127,13 +127,13 @@ pub async fn evaluate(
                 sampled.push_row(matrix.row(i))?;
             }
         }
-        scored.extend(score(&bundle, &matrix, &of)?);
         assessed.extend(assess(&bundle, &matrix)?);
         if let Some((_, other)) = &other {
             others.extend(score(other, &matrix, &of)?.iter().map(|row| row.risk));
         }
         rows.extend(of);
     }
+    let scored = scored(&assessed, &rows);
     if let Some(path) = options.predictions {
         write(path, &rows, &scored, threshold)?;
     }
@@ -186,10 +186,13 @@ fn load(
 
 /// The risks of labelled rows.
 pub(super) fn score(bundle: &Bundle, matrix: &Matrix, rows: &[Row]) -> Result<Vec<Scored>, ModelError> {
-    let mut risks = Vec::with_capacity(rows.len());
-    bundle.score(matrix.values(), &mut risks)?;
-    let scored = rows.iter().zip(risks);
-    Ok(scored.map(|(row, risk)| Scored { subject: row.subject, risk, outcome: row.outcome }).collect())
+    Ok(scored(&assess(bundle, matrix)?, rows))
+}
+
+/// Labelled rows with the risks that were assessed of them.
+pub(super) fn scored(assessed: &[Assessment], rows: &[Row]) -> Vec<Scored> {
+    let both = rows.iter().zip(assessed);
+    both.map(|(row, one)| Scored { subject: row.subject, risk: one.risk, outcome: row.outcome }).collect()
 }
 
 /// Writes predictions in the `PredictionSchema` of meds-evaluation, ordered by subject and time.

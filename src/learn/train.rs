@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::LearnError;
 use super::abstention::{Abstention, assess};
 use super::aside::aside;
-use super::evaluate::score;
+use super::evaluate::{score, scored};
 use super::gate::judge;
 use super::matrix::{Dataset, LabelLag, LeftOut, Row, dataset, patient_days};
 use super::metrics::{Metrics, Scored, evaluate};
@@ -157,9 +157,9 @@ pub async fn train(
 
     progress(&format!("judging on {} rows of held-out subjects", held_out.rows()));
     let seed = task.train.seed;
-    let scored = score(&bundle, &held_out, &held_out_rows)?;
-    let metrics = evaluate(&scored, bundle.card.threshold, seed);
-    let abstention = Abstention::of(&bundle, &assess(&bundle, &held_out)?, &held_out_rows);
+    let assessed = assess(&bundle, &held_out)?;
+    let metrics = evaluate(&scored(&assessed, &held_out_rows), bundle.card.threshold, seed);
+    let abstention = Abstention::of(&bundle, &assessed, &held_out_rows);
     let threshold_note = bundle.card.threshold_note.clone();
     let baseline = match &rival {
         Some(rival) => {

@@ -33,9 +33,7 @@ impl Bedside {
                 "bedside.feature is '{name}', which the feature set does not have; name one it has, or add it"
             ))
         })?;
-        let mut present: Vec<f32> =
-            (0..x.rows()).map(|row| x.row(row)[feature]).filter(|value| !value.is_nan()).collect();
-        present.sort_unstable_by(f32::total_cmp);
+        let present = x.known(feature);
         let Some(&fill) = present.get(present.len() / 2) else {
             return Err(problem(format!("no training row has a value of '{name}'; name a feature that is recorded")));
         };

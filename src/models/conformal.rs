@@ -208,9 +208,7 @@ fn outside(row: &[f32], ranges: &[Option<[f32; 2]>]) -> u32 {
 /// The range of each feature: its extreme values, but for the most extreme of very many.
 fn ranges(train: &Matrix) -> Vec<Option<[f32; 2]>> {
     let range = |feature: usize| {
-        let mut values: Vec<f32> =
-            (0..train.rows()).map(|row| train.row(row)[feature]).filter(|value| !value.is_nan()).collect();
-        values.sort_unstable_by(f32::total_cmp);
+        let values = train.known(feature);
         let cut = (values.len() as f64 * EXTREME).floor() as usize;
         Some([*values.get(cut)?, *values.get(values.len() - 1 - cut)?])
     };
@@ -219,10 +217,9 @@ fn ranges(train: &Matrix) -> Vec<Option<[f32; 2]>> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use proptest::prelude::*;
 
+    use super::super::measured::set_a;
     use super::super::random::Random;
     use super::super::{Bundle, Family, FitSpec};
     use super::*;
@@ -398,27 +395,7 @@ mod tests {
     /// that the model was not fitted on.
     #[test]
     fn coverage_on_real_stays() {
-        let path = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../shared/data/physionet2012/PhysionetChallenge2012-set-a.features.csv.gz"
-        );
-        let Ok(file) = std::fs::File::open(path) else {
-            println!("skipped: no {path}");
-            return;
-        };
-        let mut text = String::new();
-        flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
-        let mut x = Matrix::new(114);
-        let mut labels = Vec::new();
-        for line in text.lines().skip(1) {
-            let cells: Vec<&str> = line.split(',').collect();
-            labels.push(cells[5] == "1");
-            // An empty cell is a missing value.
-            let row: Vec<f32> = cells[6..].iter().map(|cell| cell.parse().unwrap_or(f32::NAN)).collect();
-            x.push_row(&row).unwrap();
-        }
-        assert_eq!((x.rows(), labels.iter().filter(|label| **label).count()), (4_000, 554));
-        let names: Vec<String> = (0..114).map(|i| format!("f{i}")).collect();
+        let Some((x, labels, names)) = set_a() else { return };
         let mut order: Vec<usize> = (0..4_000).collect();
         let mut random = Random::new(12);
         let mut results = std::collections::BTreeMap::new();

@@ -65,12 +65,18 @@ impl Matrix {
         Ok(())
     }
 
+    /// What is known of a column, ascending.
+    pub(super) fn known(&self, column: usize) -> Vec<f32> {
+        let mut known: Vec<f32> =
+            (0..self.rows()).map(|row| self.row(row)[column]).filter(|value| !value.is_nan()).collect();
+        known.sort_unstable_by(f32::total_cmp);
+        known
+    }
+
     /// The median of each column; `None` where nothing is known.
     pub(super) fn medians(&self) -> Vec<Option<f32>> {
         let median = |column: usize| {
-            let mut known: Vec<f32> =
-                (0..self.rows()).map(|row| self.row(row)[column]).filter(|value| !value.is_nan()).collect();
-            known.sort_unstable_by(f32::total_cmp);
+            let known = self.known(column);
             known.get(known.len().saturating_sub(1) / 2).copied()
         };
         (0..self.columns).into_par_iter().map(median).collect()

@@ -9,6 +9,7 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::{relu, softplus};
 use burn::tensor::{Device, Tensor, TensorData};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::error::guarded;
@@ -294,14 +295,15 @@ fn train(
 }
 
 /// Mean log loss over some rows.
-fn log_loss(network: &Network, x: &Matrix, labels: &[bool], rows: &[usize]) -> f64 {
-    let mut margins = Vec::with_capacity(rows.len());
-    for &row in rows {
-        network.margins(x.row(row), &mut margins);
-    }
-    let losses =
-        margins.iter().zip(rows).map(|(&z, &row)| super::calibration::softplus(z) - if labels[row] { z } else { 0.0 });
-    losses.sum::<f64>() / rows.len() as f64
+pub(super) fn log_loss(model: &dyn Model, x: &Matrix, labels: &[bool], picked: &[usize]) -> f64 {
+    let loss = |&row: &usize| {
+        let mut margin = Vec::with_capacity(1);
+        model.margins(x.row(row), &mut margin);
+        margin.iter().map(|&z| super::calibration::softplus(z) - if labels[row] { z } else { 0.0 }).sum()
+    };
+    // Computed side by side, but added in order.
+    let losses: Vec<f64> = picked.par_iter().map(loss).collect();
+    losses.iter().sum::<f64>() / picked.len() as f64
 }
 
 #[cfg(test)]

@@ -126,23 +126,17 @@ impl Model for Foreign {
     /// Shapley values by sampling: a user's model tells nothing of its inside.
     fn attribute(&self, row: &[f32]) -> Attribution {
         let baseline = &self.stored.baseline;
-        let players: Vec<usize> = (0..row.len()).filter(|&column| row[column] != baseline[column]).collect();
+        let moved = shapley::moved(row, baseline);
         let base = self.margin(baseline);
-        let mut walk = |order: &[usize], gains: &mut [f64]| {
+        shapley::attribute(row, &moved, base, &mut |order, gains| {
             let (mut now, mut before) = (baseline.clone(), base);
             for &player in order {
-                now[players[player]] = row[players[player]];
+                now[moved[player]] = row[moved[player]];
                 let after = self.margin(&now);
                 gains[player] += after - before;
                 before = after;
             }
-        };
-        let sampled = shapley::sample(players.len(), shapley::seed(row), &mut walk);
-        let mut contributions = vec![0.0; row.len()];
-        for (&column, value) in players.iter().zip(&sampled.values) {
-            contributions[column] = *value;
-        }
-        Attribution { base, contributions, error: Some(sampled.error) }
+        })
     }
 
     fn encode(&self) -> Result<Vec<u8>, ModelError> {

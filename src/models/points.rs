@@ -65,8 +65,7 @@ impl Points {
         self.distances(row, &mut here);
         let (base, full) = (margin(&there), margin(&here));
 
-        // A column that stays as it is contributes nothing.
-        let moved: Vec<usize> = (0..row.len()).filter(|&column| row[column] != self.baseline[column]).collect();
+        let moved = shapley::moved(row, &self.baseline);
         let count = self.count();
         let mut changes = Vec::with_capacity(moved.len() * count);
         for &column in &moved {
@@ -77,7 +76,7 @@ impl Points {
         }
 
         let mut now = vec![0.0; count];
-        let sampled = shapley::sample(moved.len(), shapley::seed(row), &mut |order, gains| {
+        shapley::attribute(row, &moved, base, &mut |order, gains| {
             now.copy_from_slice(&there);
             let mut before = base;
             for (step, &player) in order.iter().enumerate() {
@@ -89,13 +88,7 @@ impl Points {
                 gains[player] += after - before;
                 before = after;
             }
-        });
-
-        let mut contributions = vec![0.0; row.len()];
-        for (column, value) in moved.into_iter().zip(sampled.values) {
-            contributions[column] = value;
-        }
-        Attribution { base, contributions, error: Some(sampled.error) }
+        })
     }
 }
 

@@ -104,7 +104,6 @@ pub(super) fn landmarks(labels: &[bool], groups: Option<&[i64]>, most: usize, se
     if labels.len() <= most {
         return (0..labels.len()).collect();
     }
-    let group = |row: usize| groups.and_then(|all| all.get(row).copied()).unwrap_or(row as i64);
     let positives = labels.iter().filter(|&&label| label).count();
     let negatives = labels.len() - positives;
     let of_positives = positives.min((most / 2).max(most.saturating_sub(negatives)));
@@ -115,7 +114,7 @@ pub(super) fn landmarks(labels: &[bool], groups: Option<&[i64]>, most: usize, se
         let mut given: BTreeMap<i64, usize> = BTreeMap::new();
         let mut turns: Vec<(usize, usize)> = Vec::with_capacity(rows.len());
         for row in rows {
-            let turn = given.entry(group(row)).or_default();
+            let turn = given.entry(subject_of(groups, row)).or_default();
             turns.push((*turn, row));
             *turn += 1;
         }

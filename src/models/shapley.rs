@@ -8,6 +8,7 @@
 //! their means do too: only how it is shared out among the columns is an estimate, and
 //! its standard error is told.
 
+use super::Attribution;
 use super::random::{Random, mix};
 
 /// Pairs of an order and its reverse that one explanation takes.
@@ -15,21 +16,21 @@ const PAIRS: usize = 16;
 
 /// Estimated Shapley values.
 #[derive(Clone, PartialEq, Debug)]
-pub(super) struct Sampled {
+struct Sampled {
     /// One a player.
-    pub(super) values: Vec<f64>,
+    values: Vec<f64>,
     /// The largest of their standard errors.
-    pub(super) error: f64,
+    error: f64,
 }
 
 /// The seed of a row: its bits, so that the same row has the same explanation everywhere.
-pub(super) fn seed(row: &[f32]) -> u64 {
+fn seed(row: &[f32]) -> u64 {
     row.iter().fold(0, |seed, value| mix(seed ^ u64::from(value.to_bits()).wrapping_add(1)))
 }
 
 /// Estimates the values of `players` players. `walk` lets them come in one by one, in the
 /// order given, and adds to each one's place in the second argument what its coming changes.
-pub(super) fn sample(players: usize, seed: u64, walk: &mut dyn FnMut(&[usize], &mut [f64])) -> Sampled {
+fn sample(players: usize, seed: u64, walk: &mut dyn FnMut(&[usize], &mut [f64])) -> Sampled {
     let mut random = Random::new(seed);
     let mut order: Vec<usize> = (0..players).collect();
     // Means and squared deviations from them, updated as Welford (1962): a difference of
@@ -50,6 +51,26 @@ pub(super) fn sample(players: usize, seed: u64, walk: &mut dyn FnMut(&[usize], &
     let pairs = PAIRS as f64;
     let error = squares.iter().fold(0.0f64, |most, square| most.max((square / (pairs - 1.0) / pairs).sqrt()));
     Sampled { values: means, error }
+}
+
+/// The columns of a row that are not as in the baseline: a column that stays as it is contributes nothing.
+pub(super) fn moved(row: &[f32], baseline: &[f32]) -> Vec<usize> {
+    (0..row.len()).filter(|&column| row[column] != baseline[column]).collect()
+}
+
+/// Explains a row by the values of its `moved` columns, the players of `walk` in their order.
+pub(super) fn attribute(
+    row: &[f32],
+    moved: &[usize],
+    base: f64,
+    walk: &mut dyn FnMut(&[usize], &mut [f64]),
+) -> Attribution {
+    let sampled = sample(moved.len(), seed(row), walk);
+    let mut contributions = vec![0.0; row.len()];
+    for (&column, value) in moved.iter().zip(sampled.values) {
+        contributions[column] = value;
+    }
+    Attribution { base, contributions, error: Some(sampled.error) }
 }
 
 #[cfg(test)]

@@ -11,9 +11,8 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::softplus;
 use burn::tensor::{Device, Tensor, TensorData};
-use rayon::prelude::*;
 
-use super::neural::{Layer, layer_of};
+use super::neural::{Layer, layer_of, log_loss};
 use super::random::{Parts, Random};
 use super::sequence::Sequence;
 use super::{CnnHyper, Family, GruHyper, Matrix, Model, ModelError};
@@ -110,7 +109,7 @@ pub(super) fn train<N: Net>(
                 average.approach(&now, inertia as f32);
             }
         }
-        let loss = rows.log_loss(&*plain(average.clone())?, &watched);
+        let loss = log_loss(&*plain(average.clone())?, rows.x, rows.labels, &watched);
         if loss < best.0 {
             best = (loss, average.clone(), epoch);
         } else if epoch - best.2 >= settings.patience {
@@ -171,17 +170,5 @@ impl Rows<'_> {
             Tensor::from_data(TensorData::new(all, [count, hours, width]), device),
             Tensor::from_data(TensorData::new(summaries, [count, sequence.summary_width()]), device),
         )
-    }
-
-    /// Mean log loss over some rows.
-    fn log_loss(&self, model: &dyn Model, picked: &[usize]) -> f64 {
-        let loss = |&row: &usize| {
-            let mut margin = Vec::with_capacity(1);
-            model.margins(self.x.row(row), &mut margin);
-            margin.iter().map(|&z| super::calibration::softplus(z) - if self.labels[row] { z } else { 0.0 }).sum()
-        };
-        // Computed side by side, but added in order.
-        let losses: Vec<f64> = picked.par_iter().map(loss).collect();
-        losses.iter().sum::<f64>() / picked.len() as f64
     }
 }
