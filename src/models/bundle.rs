@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::family::Needs;
 use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
+use super::panel::Panel;
 use super::preprocess::Preprocess;
 use super::sequence::tabular;
 use super::{Assessment, Card, Explanation, Family, Link, Model, ModelError};
@@ -34,11 +35,13 @@ impl Bundle {
     pub(super) fn assemble(card: Card, preprocess: Preprocess, model: Box<dyn Model>) -> Result<Bundle, ModelError> {
         card.check()?;
         preprocess.check().map_err(|reason| ModelError::corrupt(PREPROCESS, reason))?;
-        if preprocess.is_raw() != (card.family.needs() == Needs::Raw) {
+        let takes_raw = card.question.is_some() || card.family.needs() == Needs::Raw;
+        if preprocess.is_raw() != takes_raw {
             return Err(ModelError::corrupt(PREPROCESS, "it is not of the kind that the family needs"));
         }
         let (used, all) = (preprocess.features(), card.features.len());
-        if used != all && (card.family.reads_grid() || used != tabular(&card.features)) {
+        let reads_all = card.question.is_some() || card.family.reads_grid();
+        if used != all && (reads_all || used != tabular(&card.features)) {
             return Err(ModelError::corrupt(PREPROCESS, "it takes another number of features than the card names"));
         }
         if preprocess.columns() != model.columns() {
@@ -99,6 +102,26 @@ impl Bundle {
                 None => Assessment { risk, possible: [true, true], doubt: None },
             }
         }));
+        Ok(())
+    }
+
+    /// Names of what [`Bundle::outputs`] tells: the classes, the times, or `mean` and quantiles;
+    /// none where the question is yes or no.
+    pub fn output_names(&self) -> &[String] {
+        self.model.output_names()
+    }
+
+    /// Clears `out` and fills it with what is told of one row (raw features) beside its risk, in
+    /// the order of [`Bundle::output_names`].
+    ///
+    /// # Errors
+    /// [`ModelError::Columns`] if it is not one whole row.
+    pub fn outputs(&self, row: &[f32], out: &mut Vec<f64>) -> Result<(), ModelError> {
+        if row.len() != self.columns() {
+            return Err(ModelError::Columns { expected: self.columns(), found: row.len() });
+        }
+        out.clear();
+        self.model.outputs(row, out);
         Ok(())
     }
 
@@ -169,7 +192,7 @@ impl Bundle {
     /// [`ModelError::Export`] for a family that XGBoost does not have.
     pub fn to_xgboost(&self) -> Result<Vec<u8>, ModelError> {
         match self.card.family {
-            Family::Boosting => self.model.encode(),
+            Family::Boosting if self.card.question.is_none() => self.model.encode(),
             family => Err(ModelError::Export { family }),
         }
     }
@@ -231,7 +254,11 @@ impl Bundle {
             serde_json::from_slice(part(PREPROCESS)?).map_err(|e| ModelError::corrupt(PREPROCESS, e))?;
         // Before the model, which may index by what these say.
         card.check()?;
-        let model = card.family.decode(part(MODEL)?, preprocess.features())?;
+        let (model, features) = (part(MODEL)?, preprocess.features());
+        let model: Box<dyn Model> = match &card.question {
+            Some(question) => Box::new(Panel::decode(model, features, card.family, question.clone())?),
+            None => card.family.decode(model, features)?,
+        };
         Bundle::assemble(card, preprocess, model)
     }
 }

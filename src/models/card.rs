@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aim, Calibration, Conformal, Family, Hyper, ModelError};
+use super::{Aim, Calibration, Conformal, Family, Hyper, ModelError, Question};
 
 /// The bundle format written here, and the only one read.
 pub const FORMAT: u32 = 2;
@@ -73,6 +73,9 @@ pub struct Card {
     /// Median of each feature in the training rows; null where it was never known. Empty for an
     /// imported model, and shorter than the features where the model reads no more of them.
     pub usual: Vec<Option<f32>>,
+    /// What a panel was asked; `None`: yes or no.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub question: Option<Question>,
 }
 
 impl Card {
@@ -88,6 +91,9 @@ impl Card {
         }
         if !self.calibration.is_sound() {
             return Err(ModelError::corrupt(FILE, "the calibration is not a finite curve that rises"));
+        }
+        if let Some(reason) = self.question.as_ref().and_then(|question| question.check().err()) {
+            return Err(ModelError::corrupt(FILE, format!("its question {reason}")));
         }
         if let Some(reason) = self.conformal.as_ref().and_then(|one| one.check(self.features.len()).err()) {
             return Err(ModelError::corrupt(FILE, reason));

@@ -22,6 +22,18 @@ pub enum ModelError {
         /// The only label there is.
         label: bool,
     },
+    /// One of a panel's models has nothing to tell apart.
+    #[error(
+        "'{head}' holds for {positives} of the {rows} training rows that it is asked of; take it out of the task's label, or gather more history"
+    )]
+    Head {
+        /// Class, time or cut.
+        head: String,
+        /// Rows that it is asked of.
+        rows: usize,
+        /// Those among them that it holds for.
+        positives: usize,
+    },
     /// As many labels as rows are needed.
     #[error("the {part} matrix has {rows} rows but {found} {what}; give one for each row")]
     Lengths {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::boosting::{self, Boosted};
 use super::card::check_features;
+use super::panel::{Panel, PanelSpec};
 use super::preprocess::Preprocess;
 use super::sequence::tabular;
 use super::threshold;
@@ -43,6 +44,8 @@ pub struct FitSpec {
     pub patient_days: Option<f64>,
     /// When to abstain; none: never.
     pub abstain: Option<Abstain>,
+    /// What is asked beyond yes or no; the labels then tell whether what is watched happened.
+    pub panel: Option<PanelSpec>,
 }
 
 impl FitSpec {
@@ -67,6 +70,7 @@ impl FitSpec {
             aim: Aim::default(),
             patient_days: None,
             abstain: None,
+            panel: None,
         }
     }
 }
@@ -97,12 +101,27 @@ impl Bundle {
             return Err(ModelError::Lengths { part: "tuning", what: "groups", rows: tuning.rows(), found });
         }
         spec.aim.check().map_err(|reason| ModelError::Parameter { name: "aim", reason })?;
+        if let Some(panel) = &spec.panel {
+            for (part, rows, found) in
+                [("training", train.rows(), panel.train.len()), ("tuning", tuning.rows(), panel.tuning.len())]
+            {
+                if rows != found {
+                    return Err(ModelError::Lengths { part, what: "targets", rows, found });
+                }
+            }
+        }
         if let Some(reason) = spec.abstain.and_then(|abstain| abstain.check().err()) {
             return Err(ModelError::Parameter { name: "abstain.error_rate", reason });
         }
 
         let mut found = BTreeMap::new();
-        let (preprocess, model) = fit_on(spec.family, &spec, train, labels, &mut found)?;
+        let (preprocess, model): (_, Box<dyn Model>) = match &spec.panel {
+            Some(panel) => {
+                let panel = Panel::fit(&spec, panel, train, tuning, &mut found)?;
+                (Preprocess::Raw { features: train.columns() }, Box::new(panel))
+            }
+            None => fit_on(spec.family, &spec, train, labels, &mut found)?,
+        };
         let mut usual = train.medians();
         usual.truncate(preprocess.features());
 
@@ -126,12 +145,25 @@ impl Bundle {
             threshold_note: None,
             conformal: None,
             usual,
+            question: spec.panel.as_ref().map(|panel| panel.question.clone()),
         };
         let mut bundle = Bundle::assemble(card, preprocess, model)?;
+        // Of a panel's rows, those on which it was seen whether the watched thing happened.
+        let seen: Option<(Matrix, Vec<bool>)> = spec.panel.as_ref().map(|panel| {
+            let seen = panel.seen();
+            (tuning.pick(&seen), seen.iter().map(|&row| tuning_labels[row]).collect())
+        });
+        let (tuning, tuning_labels): (&Matrix, &[bool]) = match &seen {
+            Some((rows, labels)) => (rows, labels),
+            None => (tuning, tuning_labels),
+        };
+        check_rows("tuning", &bundle.card.features, tuning, tuning_labels)?;
         let margins = bundle.margins(tuning.values())?;
-        let (link, found) = (bundle.link(), &mut bundle.card.found);
-        let groups = spec.tuning_groups.as_deref();
-        bundle.card.calibration = Calibration::fit(link, &margins, tuning_labels, groups, spec.seed, found);
+        if spec.panel.is_none() {
+            let (link, found) = (bundle.link(), &mut bundle.card.found);
+            let groups = spec.tuning_groups.as_deref();
+            bundle.card.calibration = Calibration::fit(link, &margins, tuning_labels, groups, spec.seed, found);
+        }
         let mut risks = Vec::new();
         bundle.score(tuning.values(), &mut risks)?;
         (bundle.card.threshold, bundle.card.threshold_note) =
@@ -181,6 +213,7 @@ impl Bundle {
             threshold_note: None,
             conformal: None,
             usual: Vec::new(),
+            question: None,
         };
         let features = model.columns();
         Bundle::assemble(card, Preprocess::Raw { features }, Box::new(model))

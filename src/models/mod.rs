@@ -7,6 +7,7 @@
 //!   a save or after a load (invariant 6 rests on it): every row takes one code path, and
 //!   no sum depends on how many rows there are;
 //! - an explanation is in probability space and adds up to the risk (invariant 10);
+//! - a question of more than yes or no (which, when, how much) is answered by a panel of such models;
 //! - a row that it cannot tell is said to be so, as often as was stated (see [`Conformal`]);
 //! - an explanation is in probability space and adds up to the risk (invariant 10); where
 //!   its parts are estimates, it says how far off they may be;
@@ -41,8 +42,10 @@ mod jobs;
 mod knn;
 mod linear;
 mod matrix;
+mod member;
 mod neural;
 mod onnx;
+mod panel;
 mod points;
 mod preprocess;
 mod random;
@@ -77,6 +80,7 @@ pub use hyper::{
 };
 pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;
+pub use panel::{PanelSpec, Question, Target};
 pub use threshold::Aim;
 
 use std::fmt::Debug;
@@ -98,6 +102,15 @@ pub trait Model: Send + Sync + Debug {
     /// Why one row has its margin: base plus contributions equal it, up to rounding. The
     /// same row has the same attribution, even where it is estimated.
     fn attribute(&self, row: &[f32]) -> Attribution;
+
+    /// Names of what [`Model::outputs`] tells.
+    fn output_names(&self) -> &[String] {
+        &[]
+    }
+
+    /// Appends what one row has beside its margin: probabilities of classes, of times, an
+    /// expected amount. Most models tell nothing more.
+    fn outputs(&self, _row: &[f32], _out: &mut Vec<f64>) {}
 
     /// The model as the bytes of a bundle's `model.json`.
     ///

@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::calibration::{sigmoid, softplus};
-use super::family::Needs;
 use super::files::MODEL;
-use super::fit::fit_on;
 use super::jobs::{at_once, side_by_side};
+use super::member::{Member, StoredMember};
 use super::preprocess::Preprocess;
 use super::{Attribution, Family, FitSpec, Folds, Link, Matrix, Model, ModelError};
 
@@ -26,8 +25,6 @@ const FEWEST: usize = 5;
 const RIDGE: f64 = 10.0;
 /// Largest weight or bias of an honest stack; sums of finite margins stay finite below it.
 const LARGEST: f64 = 1e6;
-/// Rows that are preprocessed at a time.
-const BLOCK: usize = 64;
 /// Below this difference of margins a link is taken as straight.
 const SAME_MARGIN: f64 = 1e-9;
 
@@ -36,16 +33,14 @@ const SAME_MARGIN: f64 = 1e-9;
 pub(super) struct Stack {
     columns: usize,
     bias: f64,
-    members: Vec<Member>,
+    members: Vec<Weighed>,
 }
 
 #[derive(Debug)]
-struct Member {
-    family: Family,
-    /// On its log-odds; not negative.
+struct Weighed {
+    /// On the member's log-odds; not negative.
     weight: f64,
-    preprocess: Preprocess,
-    model: Box<dyn Model>,
+    member: Member,
 }
 
 /// The stack in `model.json`.
@@ -54,16 +49,15 @@ struct Member {
 struct Stored {
     columns: usize,
     bias: f64,
-    members: Vec<StoredMember>,
+    members: Vec<StoredWeighed>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct StoredMember {
+struct StoredWeighed {
     family: Family,
     weight: f64,
     preprocess: Preprocess,
-    /// What a bundle of that family has in `model.json`, byte for byte.
     model: Box<RawValue>,
 }
 
@@ -90,7 +84,7 @@ impl Stack {
         for (&family, weight) in families.iter().zip(weights) {
             found.insert(format!("weight_{family}"), weight);
             if weight > 0.0 {
-                members.push(Member { weight, ..Member::fit(family, spec, x, labels)? });
+                members.push(Weighed { weight, member: Member::fit(family, spec, x, labels, &mut BTreeMap::new())? });
             }
         }
         let stack = Stack { columns: x.columns(), bias, members };
@@ -109,15 +103,12 @@ impl Stack {
         if columns != features {
             return Err(corrupt("the stack takes another number of features than the card names"));
         }
-        let member = |stored: StoredMember| {
-            let StoredMember { family, weight, preprocess, model } = stored;
+        let member = |stored: StoredWeighed| {
+            let StoredWeighed { family, weight, preprocess, model } = stored;
             if family == Family::Stack {
                 return Err(corrupt("a stack is a member of a stack"));
             }
-            // Before the model, which may index by what these say.
-            preprocess.check().map_err(|reason| corrupt(&reason))?;
-            let model = family.decode(model.get().as_bytes(), preprocess.features())?;
-            Ok(Member { family, weight, preprocess, model })
+            Ok(Weighed { weight, member: Member::decode(StoredMember { family, preprocess, model }, features)? })
         };
         let members = members.into_iter().map(member).collect::<Result<_, ModelError>>()?;
         let stack = Stack { columns, bias, members };
@@ -126,25 +117,16 @@ impl Stack {
     }
 
     fn check(&self) -> Result<(), String> {
-        let different = (1..self.members.len())
-            .all(|i| self.members[..i].iter().all(|before| before.family != self.members[i].family));
+        let family = |i: usize| self.members[i].member.family;
+        let different = (1..self.members.len()).all(|i| (0..i).all(|before| family(before) != family(i)));
         if self.columns == 0 || self.members.is_empty() || !different {
             return Err("a stack needs columns and members of different families".to_owned());
         }
-        let weighs = |member: &Member| (0.0..=LARGEST).contains(&member.weight);
+        let weighs = |one: &Weighed| (0.0..=LARGEST).contains(&one.weight);
         if !(-LARGEST..=LARGEST).contains(&self.bias) || !self.members.iter().all(weighs) {
             return Err("a weight of the stack is negative or too large".to_owned());
         }
-        let fits = |member: &Member| {
-            member.preprocess.is_raw() == (member.family.needs() == Needs::Raw)
-                // A member that reads no grid sees the columns before it.
-                && (1..=self.columns).contains(&member.preprocess.features())
-                && member.preprocess.columns() == member.model.columns()
-        };
-        if let Some(member) = self.members.iter().find(|member| !fits(member)) {
-            return Err(format!("the preprocessing of its {} does not fit", member.family));
-        }
-        Ok(())
+        self.members.iter().try_for_each(|one| one.member.check(self.columns))
     }
 }
 
@@ -161,11 +143,11 @@ impl Model for Stack {
         let first = out.len();
         out.resize(first + rows.len() / self.columns, self.bias);
         let (mut columns, mut odds) = (Vec::new(), Vec::new());
-        for member in &self.members {
+        for Weighed { weight, member } in &self.members {
             odds.clear();
-            member.log_odds(rows, self.columns, &mut columns, &mut odds);
+            log_odds(member, rows, self.columns, &mut columns, &mut odds);
             for (margin, odds) in out[first..].iter_mut().zip(&odds) {
-                *margin += member.weight * odds;
+                *margin += weight * odds;
             }
         }
     }
@@ -174,22 +156,15 @@ impl Model for Stack {
     /// DeepLIFT (Shrikumar et al. 2017) and weighed; the sum stays whole.
     fn attribute(&self, row: &[f32]) -> Attribution {
         let mut total = Attribution { base: self.bias, contributions: vec![0.0; self.columns], error: None };
-        let (mut columns, mut margins) = (Vec::new(), Vec::new());
-        for Member { weight, preprocess, model, .. } in &self.members {
-            columns.clear();
-            margins.clear();
-            preprocess.apply(&row[..preprocess.features()], &mut columns);
-            model.margins(&columns, &mut margins);
-            let Attribution { base, contributions, error } = model.attribute(&columns);
-            // One row was given, so there is one margin.
-            let margin = margins.first().copied().unwrap_or(base);
-            let factor = weight * steepness(model.link(), base, margin);
-            total.base += weight * model.link().log_odds(base);
+        for Weighed { weight, member } in &self.members {
+            let (margin, Attribution { base, contributions, error }) = member.attribute(row);
+            let factor = weight * steepness(member.link(), base, margin);
+            total.base += weight * member.link().log_odds(base);
             if let Some(error) = error {
                 // At worst the members err the same way.
                 *total.error.get_or_insert(0.0) += (factor * error).abs();
             }
-            for (sum, part) in total.contributions.iter_mut().zip(preprocess.fold(contributions)) {
+            for (sum, part) in total.contributions.iter_mut().zip(contributions) {
                 *sum += factor * part;
             }
         }
@@ -197,47 +172,23 @@ impl Model for Stack {
     }
 
     fn encode(&self) -> Result<Vec<u8>, ModelError> {
-        let corrupt = |reason: String| ModelError::corrupt(MODEL, reason);
-        let member = |member: &Member| {
-            let text = String::from_utf8(member.model.encode()?).map_err(|e| corrupt(e.to_string()))?;
-            Ok(StoredMember {
-                family: member.family,
-                weight: member.weight,
-                preprocess: member.preprocess.clone(),
-                model: RawValue::from_string(text).map_err(|e| corrupt(e.to_string()))?,
-            })
+        let member = |one: &Weighed| {
+            let StoredMember { family, preprocess, model } = one.member.store()?;
+            Ok(StoredWeighed { family, weight: one.weight, preprocess, model })
         };
         let members = self.members.iter().map(member).collect::<Result<_, ModelError>>()?;
         let stored = Stored { columns: self.columns, bias: self.bias, members };
-        serde_json::to_vec(&stored).map_err(|e| corrupt(e.to_string()))
+        serde_json::to_vec(&stored).map_err(|e| ModelError::corrupt(MODEL, e))
     }
 }
 
-impl Member {
-    /// Fits preprocessing and model on raw rows, those that `spec.groups` stands for.
-    fn fit(family: Family, spec: &FitSpec, x: &Matrix, labels: &[bool]) -> Result<Member, ModelError> {
-        let (preprocess, model) = fit_on(family, spec, x, labels, &mut BTreeMap::new())?;
-        Ok(Member { family, weight: 0.0, preprocess, model })
-    }
-
-    /// Appends the log-odds of raw rows of `width`; `columns` is memory to work in.
-    fn log_odds(&self, rows: &[f32], width: usize, columns: &mut Vec<f32>, out: &mut Vec<f64>) {
-        let (first, used) = (out.len(), self.preprocess.features());
-        if self.preprocess.is_raw() && used == width {
-            self.model.margins(rows, out);
-        } else {
-            for block in rows.chunks(width * BLOCK) {
-                columns.clear();
-                for row in block.chunks_exact(width) {
-                    self.preprocess.apply(&row[..used], columns);
-                }
-                self.model.margins(columns, out);
-            }
-        }
-        let link = self.model.link();
-        for margin in &mut out[first..] {
-            *margin = link.log_odds(*margin);
-        }
+/// Appends a member's log-odds of raw rows of `width`; `columns` is memory to work in.
+fn log_odds(member: &Member, rows: &[f32], width: usize, columns: &mut Vec<f32>, out: &mut Vec<f64>) {
+    let first = out.len();
+    member.margins(rows, width, columns, out);
+    let link = member.link();
+    for margin in &mut out[first..] {
+        *margin = link.log_odds(*margin);
     }
 }
 
@@ -259,9 +210,10 @@ fn out_of_fold(spec: &FitSpec, x: &Matrix, labels: &[bool], folds: &Folds) -> Re
         let kept = folds.kept(fold);
         let groups = spec.groups.as_ref().map(|groups| kept.iter().map(|&row| groups[row]).collect());
         let outcomes: Vec<bool> = kept.iter().map(|&row| labels[row]).collect();
-        let fitted = Member::fit(families[member], &FitSpec { groups, ..spec.clone() }, &x.pick(&kept), &outcomes)?;
+        let own = FitSpec { groups, ..spec.clone() };
+        let fitted = Member::fit(families[member], &own, &x.pick(&kept), &outcomes, &mut BTreeMap::new())?;
         let mut odds = Vec::new();
-        fitted.log_odds(x.pick(&folds.held(fold)).values(), x.columns(), &mut Vec::new(), &mut odds);
+        log_odds(&fitted, x.pick(&folds.held(fold)).values(), x.columns(), &mut Vec::new(), &mut odds);
         Ok(odds)
     };
     let fitted = side_by_side(at_once(x), &jobs, fit, &mut |_, _| {});
