@@ -49,6 +49,9 @@ pub struct Score<'a> {
     pub status: Status<'a>,
     /// The model that was asked; its hash is not written.
     pub model: ModelName<'a>,
+    /// Names and numbers of what a model tells beside the risk: probabilities of classes or times, an
+    /// amount. Finite; without a risk they are not written.
+    pub outputs: (&'a [String], &'a [f64]),
     /// `topic-partition-offset#index` of the raw message that was known last.
     pub source: &'a str,
 }
@@ -63,6 +66,8 @@ struct Json<'a> {
     status: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Outputs::is_empty")]
+    outputs: Outputs<'a>,
     model: Model<'a>,
     source: &'a str,
 }
@@ -71,6 +76,21 @@ struct Json<'a> {
 struct Model<'a> {
     name: &'a str,
     version: u32,
+}
+
+/// What a model tells beside the risk, an object of numbers.
+struct Outputs<'a>(&'a [String], &'a [f64]);
+
+impl Outputs<'_> {
+    fn is_empty(&self) -> bool {
+        self.1.is_empty()
+    }
+}
+
+impl Serialize for Outputs<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().zip(self.1))
+    }
 }
 
 /// A pseudonym as a decimal string: as a JSON number most readers would round it.
@@ -102,6 +122,7 @@ pub fn score_json(score: &Score<'_>, out: &mut Vec<u8>) -> Result<(), AlertError
         risk,
         status: if risk.is_some() { "ok" } else { "indeterminate" },
         reason,
+        outputs: if risk.is_some() { Outputs(score.outputs.0, score.outputs.1) } else { Outputs(&[], &[]) },
         model: Model { name: score.model.name, version: score.model.version },
         source: score.source,
     };
@@ -122,6 +143,7 @@ mod tests {
             prediction_time: 1_767_398_400_000_000,
             status,
             model: ModelName { name: "icu_mortality", version: 7, sha256: "ab" },
+            outputs: (&[], &[]),
             source: "raw.flat-3-18223#0",
         }
     }
@@ -138,6 +160,15 @@ mod tests {
             json(&score(Status::Ok(0.83))),
             r#"{"task":"icu_mortality","subject":"-88123","encounter":"5f00","prediction_time":"2026-01-03T00:00:00Z","risk":0.83,"status":"ok","model":{"name":"icu_mortality","version":7},"source":"raw.flat-3-18223#0"}"#
         );
+    }
+
+    #[test]
+    fn what_is_told_beside_the_risk_stands_under_its_names() {
+        let names = ["home".to_owned(), "died".to_owned()];
+        let all = Score { outputs: (&names, &[0.25, 0.75]), ..score(Status::Ok(0.75)) };
+        assert!(json(&all).contains(r#""status":"ok","outputs":{"home":0.25,"died":0.75},"model""#));
+        let none = Score { status: Status::Indeterminate("ambiguous"), ..all };
+        assert!(!json(&none).contains("outputs"));
     }
 
     #[test]

@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn figures_by_hand() {
         let mut bundle = bundle("t", 0);
-        let row = |i: i64, outcome| Row { subject: SubjectId(i), time: 0, outcome, onset: None };
+        let row = |i: i64, outcome| Row::of(SubjectId(i), outcome);
         let rows = [row(1, true), row(2, true), row(3, false), row(4, false), row(5, false)];
         let one = |possible, doubt| Assessment { risk: 0.5, possible, doubt };
         let assessed = [

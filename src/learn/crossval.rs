@@ -13,12 +13,12 @@ use serde::Serialize;
 use super::LearnError;
 use super::aside::aside;
 use super::evaluate::score;
-use super::matrix::{LeftOut, Row, dataset};
+use super::matrix::{LeftOut, Row, dataset, seen, targets};
 use super::metrics::{Metrics, Scored, evaluate};
 use super::task::Task;
 use crate::features::FeatureSpec;
 use crate::library::Library;
-use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError};
+use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError, PanelSpec, Question};
 
 /// One in so many subjects of the other folds serves calibration and threshold.
 const TUNING: usize = 9;
@@ -144,8 +144,9 @@ pub async fn crossval(
         params: task.train.params.clone(),
         ..FitSpec::new(task.train.family, &task.name, spec.names().to_vec(), spec.hash())
     };
+    let question = task.wanted.as_ref().map(|wanted| &wanted.question);
     let reports = aside(progress, |say| {
-        let report = |&family: &Family| match judge(&FitSpec { family, ..own.clone() }, &x, &rows, &dealt, say) {
+        let report = |&family: &Family| match judge(&FitSpec { family, ..own.clone() }, question, &x, &rows, &dealt, say) {
             Ok(judged) => FamilyReport { family, refused: None, judged: Some(judged) },
             Err(error) => FamilyReport { family, refused: Some(error.to_string()), judged: None },
         };
@@ -167,6 +168,7 @@ pub async fn crossval(
 /// Fits and scores every fold with the family and the hyperparameters of `own`.
 fn judge(
     own: &FitSpec,
+    question: Option<&Question>,
     x: &Matrix,
     rows: &[Row],
     folds: &Folds,
@@ -182,12 +184,18 @@ fn judge(
         let tuning = Part::of(&others.x, &others.rows, &inner.held(0));
         let held = Part::of(x, rows, &folds.held(fold));
 
-        let spec = FitSpec { groups: Some(train.groups), ..own.clone() };
+        let panel = question.map(|question| PanelSpec {
+            question: question.clone(),
+            train: targets(&train.rows),
+            tuning: targets(&tuning.rows),
+        });
+        let spec = FitSpec { groups: Some(train.groups), panel, ..own.clone() };
         let begin = Instant::now();
         let bundle = Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)?;
         fit_seconds += begin.elapsed().as_secs_f64();
         let begin = Instant::now();
-        let scored = score(&bundle, &held.x, &held.rows)?;
+        let (held, rows) = seen(held.x, held.rows);
+        let scored = score(&bundle, &held, &rows)?;
         score_seconds += begin.elapsed().as_secs_f64();
 
         by_fold.push(Figures::of(&evaluate(&scored, bundle.threshold(), own.seed)));
@@ -276,7 +284,7 @@ mod tests {
                 let outcome = subject * 7 % 10 < 3;
                 let told = if subject % 4 == 0 { (subject * 3 % 10) as f32 } else { (subject * 7 % 10) as f32 };
                 x.push_row(&[told, subject as f32]).unwrap();
-                rows.push(Row { subject: SubjectId(subject), time, outcome, onset: None });
+                rows.push(Row { time, ..Row::of(SubjectId(subject), outcome) });
             }
         }
         let names = vec!["told".to_owned(), "subject".to_owned()];
@@ -292,7 +300,7 @@ mod tests {
     fn every_row_is_scored_once_and_figures_are_those_of_its_fold() {
         let (x, rows, own) = problem(300);
         let mut said = 0;
-        let judged = judge(&own, &x, &rows, &folds(&rows, 5), &mut |_| said += 1).unwrap();
+        let judged = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| said += 1).unwrap();
         assert_eq!((said, judged.by_fold.len()), (5, 5));
         let areas: Vec<f64> = judged.by_fold.iter().map(|fold| fold.auroc.unwrap()).collect();
         assert!((judged.mean.auroc.unwrap() - areas.iter().sum::<f64>() / 5.0).abs() < 1e-12);
@@ -302,7 +310,7 @@ mod tests {
         let [low, high] = judged.auroc_ci.unwrap();
         assert!(low < pooled.auroc.unwrap() && pooled.auroc.unwrap() < high);
         assert!(pooled.min_se_ppv.unwrap() > 0.5 && pooled.brier.unwrap() < 0.2 && pooled.ece.unwrap() < 0.2);
-        let again = judge(&own, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap();
+        let again = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap();
         assert_eq!((again.by_fold, again.pooled), (judged.by_fold, pooled));
     }
 
@@ -315,7 +323,7 @@ mod tests {
         }
         own.family = Family::Boosting;
         own.params.boosting.min_child_weight = 0.1;
-        let auroc = judge(&own, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap().pooled.auroc.unwrap();
+        let auroc = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap().pooled.auroc.unwrap();
         assert!(auroc < 0.62, "{auroc}");
     }
 

@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::LearnError;
 use super::abstention::{Abstention, assess};
 use super::importance::{importance, sample};
-use super::matrix::{LeftOut, Row, dataset};
+use super::matrix::{LeftOut, Row, dataset, seen};
 use super::metrics::evaluate as figures;
 use super::metrics::{Comparison, Curves, Dated, Details, Metrics, Scored, Subgroup, compare, subgroups};
 use super::output::write_parquet;
+use super::panel::{PanelFigures, PanelRows};
 use super::plots;
 use super::registry::Registry;
 use super::strata::{MissingSubgroup, Strata};
@@ -54,6 +55,10 @@ pub struct Evaluation {
     /// Figures.
     #[serde(flatten)]
     pub metrics: Metrics,
+    /// Figures of the whole answer, where the label is more than yes or no; those before are of what
+    /// the task watches.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panel: Option<PanelFigures>,
     /// Task.
     pub task: String,
     /// The model.
@@ -119,8 +124,11 @@ pub async fn evaluate(
     };
     let (mut rows, mut others, mut assessed) = (Vec::new(), Vec::new(), Vec::new());
     let (mut strata, mut sampled) = (Strata::of(spec.names()), Matrix::with_capacity(spec.len(), explained.len()));
+    let mut panel = PanelRows::default();
     for part in parts {
         let (matrix, of) = part.into_matrix(spec.len())?;
+        panel.add(&bundle, &matrix, &of)?;
+        let (matrix, of) = seen(matrix, of);
         for i in 0..matrix.rows() {
             strata.add(matrix.row(i));
             if explained.binary_search(&(rows.len() + i)).is_ok() {
@@ -135,7 +143,7 @@ pub async fn evaluate(
     }
     let scored = scored(&assessed, &rows);
     if let Some(path) = options.predictions {
-        write(path, &rows, &scored, threshold)?;
+        write(path, &rows, &scored, threshold, panel.columns(&bundle))?;
     }
     let dated: Vec<Dated> = rows
         .iter()
@@ -150,6 +158,7 @@ pub async fn evaluate(
     });
     let evaluation = Evaluation {
         metrics: figures(&scored, threshold, seed),
+        panel: panel.figures(&bundle, seed),
         task: task.name.clone(),
         model,
         left_out: data.left_out,
@@ -195,24 +204,35 @@ pub(super) fn scored(assessed: &[Assessment], rows: &[Row]) -> Vec<Scored> {
     both.map(|(row, one)| Scored { subject: row.subject, risk: one.risk, outcome: row.outcome }).collect()
 }
 
-/// Writes predictions in the `PredictionSchema` of meds-evaluation, ordered by subject and time.
-fn write(path: &Path, rows: &[Row], scored: &[Scored], threshold: f64) -> Result<(), LearnError> {
+/// Writes predictions in the `PredictionSchema` of meds-evaluation, ordered by subject and time; `more`: columns
+/// beside these.
+fn write(
+    path: &Path,
+    rows: &[Row],
+    scored: &[Scored],
+    threshold: f64,
+    more: Vec<(String, Vec<f64>)>,
+) -> Result<(), LearnError> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|i| (rows[*i].subject, rows[*i].time));
     let risks = order.iter().map(|i| scored[*i].risk);
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(Int64Array::from_iter_values(order.iter().map(|i| rows[*i].subject.0))),
         Arc::new(TimestampMicrosecondArray::from_iter_values(order.iter().map(|i| rows[*i].time))),
         Arc::new(order.iter().map(|i| Some(rows[*i].outcome)).collect::<BooleanArray>()),
         Arc::new(risks.clone().map(|risk| Some(risk >= threshold)).collect::<BooleanArray>()),
         Arc::new(Float64Array::from_iter_values(risks)),
     ];
-    let fields = [
+    let mut fields = vec![
         Field::new("subject_id", DataType::Int64, false),
         Field::new("prediction_time", DataType::Timestamp(TimeUnit::Microsecond, None), false),
         Field::new("boolean_value", DataType::Boolean, false),
         Field::new("predicted_boolean_value", DataType::Boolean, false),
         Field::new("predicted_boolean_probability", DataType::Float64, false),
     ];
-    write_parquet(path, &RecordBatch::try_new(Arc::new(Schema::new(fields.to_vec())), columns)?)
+    for (name, values) in more {
+        fields.push(Field::new(name, DataType::Float64, false));
+        columns.push(Arc::new(Float64Array::from_iter_values(order.iter().map(|i| values[*i]))));
+    }
+    write_parquet(path, &RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

@@ -16,25 +16,38 @@ use super::aces::{self, Evaluator};
 use super::facts::Facts;
 use super::outcome::{Outcome, outcomes};
 use super::task::Task;
+use super::wanted::Wanted;
 use crate::events::{DAY, EventsView, HOUR, Micros, Split, SubjectId, split_of};
 use crate::features::{Due, FeatureSpec, Fold, Trigger};
 use crate::library::Library;
-use crate::models::{Matrix, ModelError};
+use crate::models::{Matrix, ModelError, Target};
 
 /// Most bytes of all feature values together.
 const LIMIT: usize = 6 << 30;
 
 /// When a row was made, of whom, and what became of it.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Copy, Clone, PartialEq, Debug)]
 pub(super) struct Row {
     /// Whose.
     pub(super) subject: SubjectId,
     /// Time of the prediction.
     pub(super) time: Micros,
-    /// The label.
+    /// Whether what the task watches happened.
     pub(super) outcome: bool,
+    /// Whether that is known; else it was lost from sight before, and `outcome` is false.
+    pub(super) seen: bool,
+    /// What became of it, where the label is more than yes or no.
+    pub(super) target: Option<Target>,
     /// When what it tells first happened; `None` if it did not.
     pub(super) onset: Option<Micros>,
+}
+
+#[cfg(test)]
+impl Row {
+    /// A row at time 0 whose label is yes or no.
+    pub(super) fn of(subject: SubjectId, outcome: bool) -> Row {
+        Row { subject, time: 0, outcome, seen: true, target: None, onset: None }
+    }
 }
 
 /// Labelled rows and their features.
@@ -65,6 +78,20 @@ impl Rows {
         self.rows.append(&mut other.rows);
         self.values.append(&mut other.values);
     }
+}
+
+/// The rows of which it is known whether what the task watches happened.
+pub(super) fn seen(matrix: Matrix, rows: Vec<Row>) -> (Matrix, Vec<Row>) {
+    if rows.iter().all(|row| row.seen) {
+        return (matrix, rows);
+    }
+    let picked: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].seen).collect();
+    (matrix.pick(&picked), picked.iter().map(|row| rows[*row]).collect())
+}
+
+/// What became of rows whose label is more than yes or no.
+pub(super) fn targets(rows: &[Row]) -> Vec<Target> {
+    rows.iter().filter_map(|row| row.target).collect()
 }
 
 /// How many patient-days rows watch over: each day (UTC) on which a subject has a row counts as
@@ -171,14 +198,14 @@ pub(super) async fn dataset(
     let partitions = library.partitions().await?;
     let count = partitions.len();
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
-    let (config, runtime) = (Arc::new(task.aces.clone()), tokio::runtime::Handle::current());
+    let (config, runtime) = (Arc::new((task.aces.clone(), task.wanted.clone())), tokio::runtime::Handle::current());
     let too_large = || LearnError::TooLarge { task: task.name.clone(), limit: LIMIT };
     let mut replays = futures::stream::iter(partitions)
         .map(|partition| {
             let (library, spec, trigger) = (library.clone(), Arc::clone(spec), task.trigger.clone());
             let (config, runtime) = (Arc::clone(&config), runtime.clone());
             tokio::task::spawn_blocking(move || {
-                runtime.block_on(replay(&library, partition, spec, trigger, &config, only))
+                runtime.block_on(replay(&library, partition, spec, trigger, (&config.0, config.1.as_ref()), only))
             })
         })
         .buffered(at_once);
@@ -203,7 +230,7 @@ async fn replay(
     partition: u32,
     spec: Arc<FeatureSpec>,
     trigger: Trigger,
-    config: &aces::Config,
+    (config, wanted): (&aces::Config, Option<&Wanted>),
     only: Option<Split>,
 ) -> Result<Option<Dataset>, LearnError> {
     let width = spec.len();
@@ -238,7 +265,7 @@ async fn replay(
     }
     let skipped = fold.skipped();
     drop(fold);
-    let mut dataset = label(facts, config, &made, &values, width, known);
+    let mut dataset = label(facts, (config, wanted), &made, &values, width, known);
     dataset.left_out.skipped = skipped;
     Ok(Some(dataset))
 }
@@ -246,7 +273,7 @@ async fn replay(
 /// Joins predictions and labels by subject and time.
 fn label(
     mut facts: Facts,
-    config: &aces::Config,
+    (config, wanted): (&aces::Config, Option<&Wanted>),
     made: &[(SubjectId, Micros)],
     values: &[f32],
     width: usize,
@@ -259,19 +286,21 @@ fn label(
     let mut evaluator = Evaluator::new(config);
     let labels: HashMap<SubjectId, BTreeMap<Micros, Outcome>> = times
         .into_iter()
-        .map(|(subject, times)| (subject, outcomes(&mut facts, &mut evaluator, subject, &times)))
+        .map(|(subject, times)| (subject, outcomes(&mut facts, &mut evaluator, wanted, subject, &times)))
         .collect();
     let mut dataset = Dataset { occurred: evaluator.occurred().to_vec(), ..Dataset::default() };
     for (i, (subject, time)) in made.iter().enumerate() {
         match labels.get(subject).and_then(|labels| labels.get(time)) {
             Some(outcome) if outcome.closes > known => dataset.left_out.unsettled += 1,
-            Some(Outcome { value: Some(outcome), onset, closes }) => {
+            Some(Outcome { told: Some(told), onset, closes }) => {
                 dataset.lags.push(closes.saturating_sub(*time) as f32 / HOUR as f32);
                 let part = dataset.part(split_of(*subject));
-                part.rows.push(Row { subject: *subject, time: *time, outcome: *outcome, onset: *onset });
+                let (outcome, seen) = (told.outcome.unwrap_or(false), told.outcome.is_some());
+                let (subject, time, onset) = (*subject, *time, *onset);
+                part.rows.push(Row { subject, time, outcome, seen, target: told.target, onset });
                 part.values.extend_from_slice(&values[i * width..(i + 1) * width]);
             }
-            Some(Outcome { value: None, .. }) => dataset.left_out.contradictory += 1,
+            Some(Outcome { told: None, .. }) => dataset.left_out.contradictory += 1,
             None => dataset.left_out.unlabelled += 1,
         }
     }
@@ -331,7 +360,7 @@ windows:
         let values: Vec<f32> = hours.iter().map(|hour| *hour as f32).collect();
         let mut facts_now = Facts::default();
         facts.iter().for_each(|fact| facts_now.apply(fact));
-        let mut dataset = label(facts_now, config, &made, &values, 1, known);
+        let mut dataset = label(facts_now, (config, None), &made, &values, 1, known);
         let left_out = dataset.left_out;
         let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
         assert!(part.rows.iter().all(|row| row.onset.is_some() == row.outcome));
@@ -342,7 +371,7 @@ windows:
     #[test]
     fn a_patient_day_is_a_day_on_which_a_subject_is_predicted_for() {
         let row =
-            |subject, hour: i64| Row { subject: SubjectId(subject), time: hour * HOUR, outcome: false, onset: None };
+            |subject, hour: i64| Row { time: hour * HOUR, ..Row::of(SubjectId(subject), false) };
         assert_eq!(patient_days(&[]), 0.0);
         assert_eq!(patient_days(&[row(1, 0), row(1, 23), row(1, 24), row(2, 1), row(2, -1), row(1, 900)]), 5.0);
     }
@@ -367,7 +396,7 @@ windows:
             facts.apply(&event(hour, "MEDS_DEATH", key, Op::Assert));
         }
         let made: Vec<_> = [0, 12, 25, 61].iter().map(|hour| (SubjectId(1), hour * HOUR)).collect();
-        let mut dataset = label(facts, &config, &made, &[0.0; 4], 1, Micros::MAX);
+        let mut dataset = label(facts, (&config, None), &made, &[0.0; 4], 1, Micros::MAX);
         let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
         let onsets: Vec<_> = part.rows.iter().map(|row| row.onset.map(|onset| onset / HOUR)).collect();
         assert_eq!(onsets, [Some(5), Some(20), None, None]);

@@ -21,6 +21,7 @@ mod matrix;
 mod metrics;
 mod outcome;
 mod output;
+mod panel;
 mod plots;
 mod registry;
 mod search;
@@ -31,6 +32,7 @@ mod task;
 #[cfg(test)]
 mod tests;
 mod train;
+mod wanted;
 
 pub use abstention::{Abstention, OfOutcome};
 pub use aces::{Config as AcesConfig, Evaluator as AcesEvaluator, Label, Realization};
@@ -48,6 +50,7 @@ pub use metrics::{
     NetBenefit, OperatingPoint, Paired, PrPoint, Quartiles, ReliabilityBin, RocPoint, Scored, Subgroup, Utility,
     evaluate as figures,
 };
+pub use panel::PanelFigures;
 pub use registry::{Announcement, Listing, ModelRef, Registry};
 pub use search::{Search, SearchSettings, Trial};
 pub use settle::{Settled, settle};
@@ -55,3 +58,4 @@ pub use strata::MissingSubgroup;
 pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};
 pub use train::{Baseline, Named, TrainReport, train};
+pub use wanted::{LabelKind, Wanted};

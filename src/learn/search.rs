@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::LearnError;
 use super::metrics::{Scored, auroc};
 use crate::events::SubjectId;
-use crate::models::{Aim, Bundle, Family, FitSpec, Folds, Hyper, Matrix, ModelError, at_once, side_by_side};
+use crate::models::{Aim, Bundle, Family, FitSpec, Folds, Hyper, Matrix, ModelError, PanelSpec, at_once, side_by_side};
 
 /// Most trials of a search: all of them stand in one entry of the ledger.
 const MOST_TRIALS: usize = 200;
@@ -303,7 +303,16 @@ fn judge(
     };
     let kept = rung.folds.kept(fold);
     let groups = rung.groups.as_ref().map(|groups| kept.iter().map(|&row| groups[row]).collect());
-    let ((train, labels), (held, outcomes)) = (part(&kept), part(&rung.folds.held(fold)));
+    let held = rung.folds.held(fold);
+    let targets = |rows: &[usize], panel: &PanelSpec| rows.iter().map(|&row| panel.train[rung.rows[row]]).collect();
+    let panel = own.panel.as_ref().map(|panel| PanelSpec {
+        question: panel.question.clone(),
+        train: targets(&kept, panel),
+        tuning: targets(&held, panel),
+    });
+    // Those of which it is known whether what is watched happened.
+    let seen: Vec<usize> = panel.as_ref().map_or_else(|| (0..held.len()).collect(), PanelSpec::seen);
+    let ((train, labels), (held, outcomes)) = (part(&kept), part(&held));
     // What follows from the task's tuning subjects does not belong to these rows.
     let spec = FitSpec {
         family: *family,
@@ -313,13 +322,14 @@ fn judge(
         aim: Aim::default(),
         patient_days: None,
         abstain: None,
+        panel,
         ..own.clone()
     };
     let bundle = Bundle::fit(spec, &train, &labels, &held, &outcomes)?;
     let mut risks = Vec::new();
     bundle.score(held.values(), &mut risks)?;
-    let rows = risks.into_iter().zip(outcomes);
-    let scored: Vec<Scored> = rows.map(|(risk, outcome)| Scored { subject: SubjectId(0), risk, outcome }).collect();
+    let of = |row: usize| Scored { subject: SubjectId(0), risk: risks[row], outcome: outcomes[row] };
+    let scored: Vec<Scored> = seen.into_iter().map(of).collect();
     // Both outcomes are in every fold.
     Ok(auroc(&scored).unwrap_or(0.5))
 }

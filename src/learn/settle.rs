@@ -24,6 +24,7 @@ use super::outcome::{Outcome, outcomes};
 use super::task::Task;
 use crate::events::{DAY, EventsView, Micros, SubjectId};
 use crate::library::{Library, LibraryError, Query, Table};
+use crate::models::Target;
 
 /// How long after a prediction's horizon it may still get a label; then there is none to come.
 const PATIENCE: Micros = 90 * DAY;
@@ -31,6 +32,7 @@ const PATIENCE: Micros = 90 * DAY;
 /// Why there is no label.
 const CONTRADICTORY: &str = "the task gives two labels that differ";
 const NONE: &str = "the task gives no label";
+const LOST: &str = "lost from sight before it was decided";
 
 /// Every prediction of a subject and task that has one which is open, with whether it is.
 const OPEN: &str = "
@@ -85,6 +87,7 @@ struct Row {
     subject: SubjectId,
     prediction: Prediction,
     value: Option<bool>,
+    target: Option<Target>,
     reason: Option<&'static str>,
     closes: Option<Micros>,
     known: Micros,
@@ -198,7 +201,7 @@ async fn of_partition(
             let mut times: Vec<Micros> = predictions.iter().map(|one| one.time).collect();
             times.sort_unstable();
             times.dedup();
-            let outcomes = outcomes(facts, &mut evaluator, subject, &times);
+            let outcomes = outcomes(facts, &mut evaluator, task.wanted.as_ref(), subject, &times);
             rows.extend(decide(task, (number, subject), predictions, &outcomes, known));
         }
     }
@@ -218,11 +221,12 @@ fn decide(
         let last = prediction.time.saturating_add(task.horizon).saturating_add(PATIENCE);
         let (value, reason) = match outcome {
             Some(outcome) if outcome.closes > known => (None, None),
-            Some(Outcome { value: None, .. }) => (None, Some(CONTRADICTORY)),
-            Some(Outcome { value, .. }) => (*value, None),
+            Some(Outcome { told: None, .. }) => (None, Some(CONTRADICTORY)),
+            Some(Outcome { told: Some(told), .. }) => (told.outcome, told.outcome.is_none().then_some(LOST)),
             None => (None, (last <= known).then_some(NONE)),
         };
-        Row { task: number, subject, prediction, value, reason, closes: outcome.map(|one| one.closes), known }
+        let target = outcome.and_then(|outcome| outcome.told?.target).filter(|_| value.is_some() || reason.is_some());
+        Row { task: number, subject, prediction, value, target, reason, closes: outcome.map(|one| one.closes), known }
     };
     predictions.into_iter().filter(|one| one.is_open).map(decide).collect()
 }
@@ -237,6 +241,14 @@ fn batch(tasks: &[Task], rows: &[Row]) -> Result<RecordBatch, LearnError> {
         Arc::new(StringArray::from_iter(of().map(|one| one.encounter.as_deref()))),
         Arc::new(TimestampMicrosecondArray::from_iter_values(of().map(|one| one.time))),
         Arc::new(BooleanArray::from_iter(order.iter().map(|row| row.value))),
+        Arc::new(Float64Array::from_iter(order.iter().map(|row| match row.target? {
+            Target::Amount(number) | Target::Time { hours: number, .. } => Some(number),
+            Target::Class(_) => None,
+        }))),
+        Arc::new(StringArray::from_iter(order.iter().map(|row| match (row.target?, &tasks[row.task].wanted) {
+            (Target::Class(class), Some(wanted)) => wanted.class(class),
+            _ => None,
+        }))),
         Arc::new(StringArray::from_iter(order.iter().map(|row| row.reason))),
         Arc::new(TimestampMicrosecondArray::from_iter(order.iter().map(|row| row.closes))),
         Arc::new(TimestampMicrosecondArray::from_iter_values(order.iter().map(|row| row.known))),

@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::aces;
 use super::gate::GateSettings;
 use super::search::SearchSettings;
+use super::wanted::{self, LabelKind, Wanted};
 use crate::alerts::{Policy, RawPolicy};
 use crate::events::Micros;
 use crate::features::{RawTrigger, Trigger};
@@ -30,6 +31,8 @@ pub struct Task {
     pub aces_file: String,
     /// What becomes of a prediction, from the ACES file; has a label and an index timestamp.
     pub aces: aces::Config,
+    /// What the label is beyond yes or no, from the table `[label]`.
+    pub wanted: Option<Wanted>,
     /// How a model is made.
     pub train: TrainSettings,
     /// What a model must reach.
@@ -67,15 +70,16 @@ pub(super) fn is_task_name(name: &str) -> bool {
 }
 
 impl Task {
-    /// Reads a task's file; `aces`: the ACES files of the site.
+    /// Reads a task's file; `aces`: the ACES files of the site. It holds one task, or, where the label is
+    /// `multilabel`, one a label, `NAME_LABEL`: each has a model, a threshold and alerts of its own.
     ///
     /// # Errors
     /// Every problem at once.
-    pub fn parse(file: &TextFile, aces: &[TextFile]) -> Result<Task, Vec<Problem>> {
+    pub fn parse(file: &TextFile, aces: &[TextFile]) -> Result<Vec<Task>, Vec<Problem>> {
         let mut reader = Reader { file: &file.name, problems: Vec::new() };
-        let task = reader.task(&file.text, aces);
-        match task {
-            Some(task) if reader.problems.is_empty() => Ok(task),
+        let tasks = reader.task(&file.text, aces).map(|(task, labels)| reader.split(task, &labels));
+        match tasks {
+            Some(tasks) if reader.problems.is_empty() => Ok(tasks),
             _ => Err(reader.problems),
         }
     }
@@ -91,7 +95,8 @@ impl Reader<'_> {
         self.problems.push(Problem::new(self.file, key, what, remedy));
     }
 
-    fn task(&mut self, text: &str, aces: &[TextFile]) -> Option<Task> {
+    /// The task, and the labels that it is to be taken apart by.
+    fn task(&mut self, text: &str, aces: &[TextFile]) -> Option<(Task, Vec<String>)> {
         let table: Table = match text.parse() {
             Ok(table) => table,
             Err(error) => {
@@ -117,19 +122,45 @@ impl Reader<'_> {
         let gate = self.gate(&table);
         let policy = self.policy(&table);
         let abstain = self.abstain(&table);
-        let (aces_file, aces) = label?;
-        Some(Task {
+        let (aces_file, aces, kind) = label?;
+        let (wanted, labels) = match kind {
+            LabelKind::Binary => (None, Vec::new()),
+            LabelKind::Multilabel(labels) => (None, labels),
+            LabelKind::Wanted(wanted) => (Some(wanted), Vec::new()),
+        };
+        let task = Task {
             name: name?,
             title: title?,
             horizon: horizon?,
             trigger: trigger?,
             aces_file,
             aces,
+            wanted,
             train: train?,
             gate: gate?,
             policy: policy?,
             abstain: abstain?,
-        })
+        };
+        Some((task, labels))
+    }
+
+    /// A task a label; the task itself where there are none.
+    fn split(&mut self, task: Task, labels: &[String]) -> Vec<Task> {
+        if labels.is_empty() {
+            return vec![task];
+        }
+        let of = |(i, label): (usize, &String)| Task {
+            name: format!("{}_{label}", task.name),
+            title: format!("{}: {label}", task.title),
+            aces: task.aces.labelled_by(i),
+            ..task.clone()
+        };
+        let tasks: Vec<Task> = labels.iter().enumerate().map(of).collect();
+        for task in tasks.iter().filter(|task| !is_task_name(&task.name)) {
+            let what = format!("makes the task '{}', which is no name", task.name);
+            self.problem("label.of", what, "name predicates of a-z, 0-9 and '_', and keep the whole below 65");
+        }
+        tasks
     }
 
     /// Complains of every key of `table` that is not in `known`.
@@ -261,9 +292,10 @@ impl Reader<'_> {
         result.map_err(|problems| self.problems.extend(problems)).ok()
     }
 
-    fn label(&mut self, table: &Table, aces: &[TextFile]) -> Option<(String, aces::Config)> {
+    fn label(&mut self, table: &Table, aces: &[TextFile]) -> Option<(String, aces::Config, LabelKind)> {
         let label = self.table(table, "label")?;
-        self.keys("label", &label, &["aces"]);
+        self.keys("label", &label, &wanted::KEYS);
+        let kind = LabelKind::parse(&label).map_err(|(key, what, remedy)| self.problem(key, what, remedy)).ok();
         let name = self.text(&label, "label", "aces");
         let Some(name) = name else {
             if !label.contains_key("aces") {
@@ -281,7 +313,8 @@ impl Reader<'_> {
             );
             return None;
         };
-        let config = self.keep(aces::Config::parse(file))?;
+        let (asked, measured) = kind.as_ref().map_or((Vec::new(), false), |kind| (kind.predicates(), kind.asks_for_values()));
+        let config = self.keep(aces::Config::parse_asking(file, &asked, measured))?;
         self.problems.extend(config.problems_in_library(&file.name));
         for (key, there) in [("label", config.has_label()), ("index_timestamp", config.has_index())] {
             if !there {
@@ -294,7 +327,7 @@ impl Reader<'_> {
                 ));
             }
         }
-        Some((file.name.clone(), config))
+        Some((file.name.clone(), config, kind?))
     }
 
     fn train(&mut self, table: &Table) -> Option<TrainSettings> {

@@ -12,15 +12,16 @@ use super::abstention::{Abstention, assess};
 use super::aside::aside;
 use super::evaluate::{score, scored};
 use super::gate::judge;
-use super::matrix::{Dataset, LabelLag, LeftOut, Row, dataset, patient_days};
+use super::matrix::{Dataset, LabelLag, LeftOut, Row, dataset, patient_days, seen, targets};
 use super::metrics::{Metrics, Scored, evaluate};
+use super::panel::{PanelFigures, PanelRows};
 use super::registry::Registry;
 use super::search::{Search, search};
 use super::task::Task;
 use crate::events::Micros;
 use crate::features::FeatureSpec;
 use crate::library::Library;
-use crate::models::{Bundle, Family, FitSpec, ModelError};
+use crate::models::{Bundle, Family, FitSpec, ModelError, PanelSpec};
 use crate::telemetry::fault;
 
 /// What came of a training, as `train` prints it.
@@ -34,8 +35,12 @@ pub struct TrainReport {
     pub promoted: bool,
     /// Why, or why not.
     pub reason: String,
-    /// Its figures on held-out subjects.
+    /// Its figures on held-out subjects; of a label that is more than yes or no, those of what
+    /// the task watches.
     pub metrics: Metrics,
+    /// Figures of the whole answer on held-out subjects, where the label is more than yes or no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panel: Option<PanelFigures>,
     /// What it had to beat, on the same rows.
     pub baseline: Baseline,
     /// Predictions of the library that could not be used.
@@ -134,6 +139,11 @@ pub async fn train(
         aim: task.policy.aim,
         patient_days: Some(patient_days(&tuning_rows)),
         abstain: task.abstain,
+        panel: task.wanted.as_ref().map(|wanted| PanelSpec {
+            question: wanted.question.clone(),
+            train: targets(&train_rows),
+            tuning: targets(&tuning_rows),
+        }),
     };
     let settings = task.train.search.clone().map(|mut settings| {
         // Who names a family wants that one.
@@ -157,6 +167,10 @@ pub async fn train(
 
     progress(&format!("judging on {} rows of held-out subjects", held_out.rows()));
     let seed = task.train.seed;
+    let mut panel = PanelRows::default();
+    panel.add(&bundle, &held_out, &held_out_rows)?;
+    let panel = panel.figures(&bundle, seed);
+    let (held_out, held_out_rows) = seen(held_out, held_out_rows);
     let assessed = assess(&bundle, &held_out)?;
     let metrics = evaluate(&scored(&assessed, &held_out_rows), bundle.card.threshold, seed);
     let abstention = Abstention::of(&bundle, &assessed, &held_out_rows);
@@ -174,8 +188,13 @@ pub async fn train(
     bundle.card.metrics = figures(&metrics);
     let record = serde_json::to_value(&metrics)?;
     let mut registered = record.clone();
-    if let (Some(search), Value::Object(registered)) = (&search, &mut registered) {
-        registered.insert("search".to_owned(), serde_json::to_value(search)?);
+    if let Value::Object(registered) = &mut registered {
+        if let Some(search) = &search {
+            registered.insert("search".to_owned(), serde_json::to_value(search)?);
+        }
+        if let Some(panel) = &panel {
+            registered.insert("panel".to_owned(), serde_json::to_value(panel)?);
+        }
     }
     let model = registry.register(&task.name, &mut bundle, &registered, "trained", now)?;
     fault("train", "registered");
@@ -198,6 +217,7 @@ pub async fn train(
         promoted,
         reason,
         metrics,
+        panel,
         baseline,
         left_out,
         label_lag_h,
@@ -249,11 +269,10 @@ fn check_cohort(task: &Task, data: &Dataset) -> Result<(), LearnError> {
         ));
     }
     for (name, part) in parts {
-        let positives = part.positives();
-        if positives == 0 || positives == part.rows.len() {
+        let (positives, seen) = (part.positives(), part.rows.iter().filter(|row| row.seen).count());
+        if positives == 0 || positives == seen {
             return refuse(format!(
-                "{positives} of the {} rows of {name} subjects are positive, and both outcomes are needed there; gather more history",
-                part.rows.len()
+                "{positives} of the {seen} rows of {name} subjects are positive, and both outcomes are needed there; gather more history"
             ));
         }
     }

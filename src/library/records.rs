@@ -11,6 +11,7 @@ use arrow::array::{
 };
 use chrono::DateTime;
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::{LibraryError, Table, convert};
@@ -51,6 +52,7 @@ struct Score {
     status: String,
     reason: Option<String>,
     model: Option<Model>,
+    outputs: Option<Box<RawValue>>,
     source: Option<String>,
 }
 
@@ -108,6 +110,7 @@ pub fn predictions_batch(messages: &[(u32, i64, &[u8])]) -> Result<RecordBatch, 
         Arc::new(StringArray::from_iter(scores.iter().map(|s| s.reason.as_deref()))),
         Arc::new(StringArray::from_iter(scores.iter().map(|s| s.model.as_ref().and_then(|m| m.name.as_deref())))),
         Arc::new(Int64Array::from_iter(scores.iter().map(|s| s.model.as_ref().and_then(|m| m.version)))),
+        Arc::new(StringArray::from_iter(scores.iter().map(|s| s.outputs.as_ref().map(|outputs| outputs.get())))),
         Arc::new(StringArray::from_iter(scores.iter().map(|s| s.source.as_deref()))),
     ];
     batch(table, columns, &places)
@@ -218,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_score_becomes_a_row() {
-        let unknown = r#"{"task":"t","subject":7,"encounter":null,"prediction_time":"2026-01-03T00:00:00Z","risk":null,"status":"indeterminate","reason":"too few values"}"#;
+        let unknown = r#"{"task":"t","subject":7,"encounter":null,"prediction_time":"2026-01-03T00:00:00Z","risk":null,"status":"indeterminate","reason":"too few values","outputs":{"home":0.25}}"#;
         let batch = predictions_batch(&[(3, 10, SCORE.as_bytes()), (0, 5, unknown.as_bytes())]).unwrap();
         assert_eq!(batch.schema(), Table::Predictions.schema());
         let subjects = batch["subject"].as_primitive::<Int64Type>();
@@ -226,6 +229,7 @@ mod tests {
         assert_eq!(batch["risk"].as_primitive::<Float64Type>().iter().collect::<Vec<_>>(), [Some(0.83), None]);
         assert_eq!(batch["model_version"].as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), [Some(7), None]);
         assert_eq!(batch["reason"].as_string::<i32>().iter().collect::<Vec<_>>(), [None, Some("too few values")]);
+        assert_eq!(batch["outputs"].as_string::<i32>().iter().collect::<Vec<_>>(), [None, Some(r#"{"home":0.25}"#)]);
         assert_eq!(batch["position"].as_primitive::<Int64Type>().values(), &[10, 5]);
     }
 

@@ -59,6 +59,8 @@ static PREDICTIONS: LazyLock<SchemaRef> = LazyLock::new(|| {
         text("reason", true),
         text("model_name", true),
         Arc::new(Field::new("model_version", DataType::Int64, true)),
+        // What the model told beside the risk, as its JSON.
+        text("outputs", true),
         text("source", true),
     ])
 });
@@ -88,8 +90,12 @@ static LABELS: LazyLock<SchemaRef> = LazyLock::new(|| {
         Arc::new(Field::new("subject", DataType::Int64, false)),
         text("encounter", true),
         instant("prediction_time", false),
-        // Null where there is no label, with the reason.
+        // Null where there is no label, with the reason. Of a label that is more than yes or no, whether
+        // what its task watches happened; beside it the amount, the hours until it happened or until
+        // nothing more was seen, or the class.
         Arc::new(Field::new("boolean_value", DataType::Boolean, true)),
+        Arc::new(Field::new("float_value", DataType::Float64, true)),
+        text("categorical_value", true),
         text("reason", true),
         // When the last window ended, and until when things were known when the label settled.
         instant("closes", true),

@@ -80,7 +80,7 @@ pub use hyper::{
 };
 pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;
-pub use panel::{PanelSpec, Question, Target};
+pub use panel::{PanelSpec, Question, TRAINING_MEAN, Target};
 pub use threshold::Aim;
 
 use std::fmt::Debug;

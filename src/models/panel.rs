@@ -20,7 +20,7 @@ mod tests;
 
 use serde::{Deserialize, Serialize};
 
-pub use fit::PanelSpec;
+pub use fit::{PanelSpec, TRAINING_MEAN};
 
 use super::calibration::Calibration;
 use super::files::MODEL;
@@ -136,15 +136,6 @@ impl Question {
         }
     }
 
-    /// Names of what a panel tells of each row beside the risk.
-    fn outputs(&self) -> Vec<String> {
-        match self {
-            Question::Class { names, .. } | Question::Time { names, .. } => names.clone(),
-            Question::Amount { .. } => {
-                std::iter::once("mean").chain(QUANTILES.map(|(name, _)| name)).map(str::to_owned).collect()
-            }
-        }
-    }
 }
 
 /// The amounts between which a panel tells apart.
@@ -198,7 +189,13 @@ impl Panel {
     /// Puts a panel together.
     fn new(question: Question, columns: usize, heads: Vec<Head>, scale: Option<Scale>) -> Result<Panel, String> {
         question.check().map_err(|reason| format!("its question {reason}"))?;
-        let names = question.outputs();
+        let names = match (&question, &scale) {
+            (Question::Class { names, .. } | Question::Time { names, .. }, _) => names.clone(),
+            (Question::Amount { .. }, scale) => {
+                let told = std::iter::once("mean").chain(QUANTILES.map(|(name, _)| name)).map(str::to_owned);
+                told.chain(scale.iter().flat_map(Scale::names)).collect()
+            }
+        };
         let panel = Panel { columns, question, heads, scale, names };
         let wanted = match (&panel.question, &panel.scale) {
             (Question::Class { names, .. } | Question::Time { names, .. }, None) => names.len(),
@@ -327,6 +324,11 @@ fn incidence(hazards: &[f64]) -> f64 {
 }
 
 impl Scale {
+    /// What each head is asked.
+    fn names(&self) -> Vec<String> {
+        self.cuts.iter().map(|cut| format!(">= {cut}")).collect()
+    }
+
     /// Mean and quantiles of the distribution that reaches the cuts with these probabilities.
     ///
     /// They are brought into falling order first (rearrangement: Chernozhukov, Fernández-Val and
@@ -417,7 +419,10 @@ impl Model for Panel {
     fn outputs(&self, row: &[f32], out: &mut Vec<f64>) {
         let risks: Vec<f64> = self.risks(row, (0, self.heads.len())).iter().flatten().copied().collect();
         match (&self.question, &self.scale) {
-            (Question::Amount { .. }, Some(scale)) => scale.tell(risks, out),
+            (Question::Amount { .. }, Some(scale)) => {
+                scale.tell(risks.clone(), out);
+                out.extend(risks);
+            }
             (Question::Time { .. }, _) => out.extend((0..risks.len()).map(|k| incidence(&risks[..=k]))),
             _ => out.extend((0..risks.len()).map(|k| share(&risks, k))),
         }

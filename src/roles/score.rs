@@ -100,6 +100,7 @@ struct Scoring<'c> {
     origins: Vec<Origin>,
     outbox: Outbox,
     json: Vec<u8>,
+    outputs: Vec<f64>,
     /// What is counted once the transaction is committed.
     made: Made,
 }
@@ -170,6 +171,7 @@ impl<'c> Scoring<'c> {
             origins: Vec::new(),
             outbox: Outbox::default(),
             json: Vec::new(),
+            outputs: Vec::new(),
             made: Made::default(),
         })
     }
@@ -246,6 +248,12 @@ impl<'c> Scoring<'c> {
             let task = &self.context.site.tasks[prediction.trigger];
             let champion = self.champions.of(prediction.trigger).cloned();
             let (status, risk) = (statuses[row], statuses[row].risk());
+            let values = &due.values[row * columns..(row + 1) * columns];
+            let mut outputs: (&[String], &[f64]) = (&[], &[]);
+            if let Some(champion) = champion.as_ref().filter(|champion| !champion.bundle.output_names().is_empty()) {
+                champion.bundle.outputs(values, &mut self.outputs)?;
+                outputs = (champion.bundle.output_names(), &self.outputs);
+            }
             let model = champion.as_ref().map_or(ModelName { name: &task.name, version: 0, sha256: "" }, name);
             score_json(
                 &Score {
@@ -255,6 +263,7 @@ impl<'c> Scoring<'c> {
                     prediction_time: prediction.time,
                     status,
                     model,
+                    outputs,
                     source: &prediction.source,
                 },
                 &mut self.json,
@@ -262,7 +271,6 @@ impl<'c> Scoring<'c> {
             self.outbox.push(SCORES, prediction.subject.0.to_string().as_bytes(), &self.json);
             *self.made.scores.entry((prediction.trigger, risk.is_some())).or_default() += 1;
             if let Some(champion) = &champion {
-                let values = &due.values[row * columns..(row + 1) * columns];
                 let observed = &due.observed[row * columns..(row + 1) * columns];
                 self.alert(prediction, self.origins[row], champion, risk, values, observed)?;
             }

@@ -69,8 +69,8 @@ impl Site {
         });
         let mut tasks = Vec::new();
         for file in &files.tasks {
-            let task = keep(Task::parse(file, &files.aces), &mut problems);
-            tasks.extend(task.map(|mut task| {
+            let found = keep(Task::parse(file, &files.aces), &mut problems).into_iter().flatten();
+            tasks.extend(found.map(|mut task| {
                 let file = &task.train.params.onnx.file;
                 task.train.onnx =
                     files.dir.as_ref().filter(|_| !file.is_empty()).map(|dir| dir.join("tasks").join(file));

@@ -18,6 +18,10 @@ pub struct Config {
     pub(super) label: Option<(usize, usize)>,
     /// Window and side whose time is the prediction time.
     pub(super) index: Option<(usize, Side)>,
+    /// Predicates whose first times in the labelled window are asked for.
+    pub(super) asked: Vec<usize>,
+    /// Whether the values of the label predicate's events are.
+    pub(super) measured: bool,
     /// What `other_cols` of the predicates ask for; a predicate names them by their place here.
     pub(super) tests: Vec<ColumnTest>,
 }
@@ -28,7 +32,37 @@ impl Config {
     /// # Errors
     /// Every problem at once, each with its path (`windows.gap.start`) and a remedy.
     pub fn parse(file: &TextFile) -> Result<Config, Vec<Problem>> {
-        super::parse::parse(file)
+        super::parse::parse(file, &[])
+    }
+
+    /// The same for a task that asks for more than whether the label predicate occurs: when each of
+    /// the predicates `asked` first does in the labelled window, and, where `measured`, for the values
+    /// of the label predicate's events in it.
+    ///
+    /// # Errors
+    /// As [`Config::parse`]; also if there is no such predicate, or none that has values.
+    pub(in crate::learn) fn parse_asking(
+        file: &TextFile,
+        asked: &[String],
+        measured: bool,
+    ) -> Result<Config, Vec<Problem>> {
+        let mut config = super::parse::parse(file, asked)?;
+        config.measured = measured;
+        match config.label {
+            Some((_, label)) if measured && !matches!(config.predicates[label].kind, Kind::Plain { .. }) => {
+                let what = "is no predicate of events by their code, so that it has no values";
+                Err(vec![Problem::new(&file.name, "label", what, "label by a predicate with a code")])
+            }
+            _ => Ok(config),
+        }
+    }
+
+    /// The same task, labelled by one of the predicates that were asked for.
+    pub(in crate::learn) fn labelled_by(&self, asked: usize) -> Config {
+        let mut config = self.clone();
+        config.asked.clear();
+        config.label = self.label.and_then(|(window, _)| Some((window, *self.asked.get(asked)?)));
+        config
     }
 
     /// Whether a window is labelled; without one a realization has no value.

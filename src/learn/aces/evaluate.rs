@@ -10,7 +10,7 @@ use super::record::Record;
 use crate::events::{Codes, Fact, Micros};
 
 /// A trigger around which every window exists and holds what it must.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Realization {
     /// Time of the trigger.
     pub trigger_time: Micros,
@@ -22,21 +22,37 @@ pub struct Realization {
     pub outcome_time: Option<Micros>,
     /// When the last of its windows ends.
     pub closes: Micros,
+    /// When the labelled window ends.
+    pub until: Option<Micros>,
+    /// When each predicate that the task asks for first counts in the labelled window; empty
+    /// where it asks for none.
+    pub firsts: Vec<Option<Micros>>,
+    /// Finite values of the label predicate's events in its window, in the order of their times;
+    /// empty where the task does not ask for them.
+    pub values: Vec<f32>,
 }
 
 /// A label in the sense of the MEDS label schema.
-#[derive(Copy, Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Label {
     /// Inclusive end of what a prediction may use.
     pub prediction_time: Micros,
     /// Whether the label predicate occurs in its window; `None` if the task labels no window.
     pub value: Option<bool>,
+    /// How often it does.
+    pub count: Option<i64>,
     /// When the label predicate first occurs in its window; `None` if it does not.
     pub outcome_time: Option<Micros>,
     /// Time of the trigger that the label belongs to.
     pub trigger_time: Micros,
     /// When the last window ends: until everything up to then is known, the label is not settled.
     pub closes: Micros,
+    /// When the labelled window ends.
+    pub until: Option<Micros>,
+    /// As of a [`Realization`].
+    pub firsts: Vec<Option<Micros>>,
+    /// As of a [`Realization`].
+    pub values: Vec<f32>,
 }
 
 /// Evaluates one task over many subjects, whose facts have their codes' numbers from one [`Codes`].
@@ -75,9 +91,13 @@ impl<'c> Evaluator<'c> {
             Some(Label {
                 prediction_time: found.index_time?,
                 value: found.label.map(|count| count > 0),
+                count: found.label,
                 outcome_time: found.outcome_time,
                 trigger_time: found.trigger_time,
                 closes: found.closes,
+                until: found.until,
+                firsts: found.firsts,
+                values: found.values,
             })
         };
         self.realizations(codes, facts).into_iter().filter_map(label).collect()
@@ -133,6 +153,7 @@ impl<'c> Evaluator<'c> {
 
     /// Counts facts that are in the order of their times.
     fn count(&mut self, facts: &[Fact]) {
+        let measured = self.config.label.filter(|_| self.config.measured).map(|(_, p)| p);
         for fact in facts {
             if let Some(time) = fact.time {
                 self.record.row(time);
@@ -146,6 +167,10 @@ impl<'c> Evaluator<'c> {
                     && high.is_none_or(|high| below(fact.value, high))
                 {
                     self.record.add(*p, predicate, fact.time);
+                    if let Some(time) = fact.time.filter(|_| measured == Some(*p) && fact.value.is_finite()) {
+                        self.record.measured.0.push(time);
+                        self.record.measured.1.push(fact.value);
+                    }
                 }
             }
         }
@@ -205,7 +230,15 @@ fn realize(
     let label = labelled.map(|(mark, window, span)| count(record, mark, window, span));
     let outcome_time = labelled.and_then(|(mark, window, span)| points(record, mark, window, span).first().copied());
     let closes = spans.iter().map(|(_, end)| *end).max().unwrap_or(trigger);
-    Some(Realization { trigger_time: trigger, index_time, label, outcome_time, closes })
+    let (mut firsts, mut values) = (Vec::new(), Vec::new());
+    if let Some((_, window, span)) = labelled {
+        let first = |p: &usize| points(record, Mark::Predicate(*p), window, span).first().copied();
+        firsts.extend(config.asked.iter().map(first));
+        let (from, to) = within(&record.measured.0, window, span);
+        values.extend_from_slice(record.measured.1.get(from..to).unwrap_or_default());
+    }
+    let until = labelled.map(|(_, _, (_, end))| end);
+    Some(Realization { trigger_time: trigger, index_time, label, outcome_time, closes, until, firsts, values })
 }
 
 /// The point that a step leads to; `inclusive`: a row at `from` itself counts.
@@ -238,9 +271,13 @@ fn points<'r>(record: &'r Record, mark: Mark, window: &Window, span: (Micros, Mi
 }
 
 /// Which points of `mark` lie within a span: from and to.
-fn places(record: &Record, mark: Mark, window: &Window, (start, end): (Micros, Micros)) -> (usize, usize) {
-    let points = record.points(mark);
-    let from = points.partition_point(|t| if window.start_inclusive { *t < start } else { *t <= start });
-    let to = points.partition_point(|t| if window.end_inclusive { *t <= end } else { *t < end });
+fn places(record: &Record, mark: Mark, window: &Window, span: (Micros, Micros)) -> (usize, usize) {
+    within(record.points(mark), window, span)
+}
+
+/// Which of these times, which ascend, lie within a span: from and to.
+fn within(times: &[Micros], window: &Window, (start, end): (Micros, Micros)) -> (usize, usize) {
+    let from = times.partition_point(|t| if window.start_inclusive { *t < start } else { *t <= start });
+    let to = times.partition_point(|t| if window.end_inclusive { *t <= end } else { *t < end });
     (from, to)
 }

@@ -11,10 +11,10 @@ use crate::settings::{Problem, TextFile};
 /// Most predicates, and most windows, of one file.
 const MOST: usize = 500;
 
-/// Reads and checks a file.
-pub(super) fn parse(file: &TextFile) -> Result<Config, Vec<Problem>> {
+/// Reads and checks a file; `asked`: predicates that are needed beside those it refers to itself.
+pub(super) fn parse(file: &TextFile, asked: &[String]) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { file: &file.name, problems: Vec::new() };
-    let config = reader.file(&file.text);
+    let config = reader.file(&file.text, asked);
     match config {
         Some(config) if reader.problems.is_empty() => Ok(config),
         _ => Err(reader.problems),
@@ -74,7 +74,7 @@ impl Reader<'_> {
         self.problems.push(Problem::new(self.file, key, what, remedy));
     }
 
-    fn file(&mut self, text: &str) -> Option<Config> {
+    fn file(&mut self, text: &str, asked: &[String]) -> Option<Config> {
         let value: Value = match serde_yaml_ng::from_str(text) {
             Ok(value) => value,
             Err(e) => {
@@ -126,7 +126,7 @@ impl Reader<'_> {
         if !self.problems.is_empty() {
             return None;
         }
-        resolve(self, &named, trigger?, &windows)
+        resolve(self, &named, trigger?, &windows, asked)
     }
 
     /// Complains of every key of `map` that is not in `known`.

@@ -12,6 +12,8 @@ pub(super) struct Record {
     series: Vec<Series>,
     /// Of each predicate, its count over the events without time.
     pub(super) fixed: Vec<i64>,
+    /// Times of the events that are measured, ascending, and their values.
+    pub(super) measured: (Vec<Micros>, Vec<f32>),
 }
 
 /// The rows on which a predicate counts above zero.
@@ -50,13 +52,15 @@ impl Record {
     /// An empty record for so many predicates.
     pub(super) fn new(predicates: usize) -> Self {
         let empty = Series { times: Vec::new(), sums: vec![0] };
-        Record { times: Vec::new(), series: vec![empty; predicates], fixed: vec![0; predicates] }
+        Record { times: Vec::new(), series: vec![empty; predicates], fixed: vec![0; predicates], measured: Default::default() }
     }
 
     pub(super) fn clear(&mut self) {
         self.times.clear();
         self.series.iter_mut().for_each(Series::clear);
         self.fixed.fill(0);
+        self.measured.0.clear();
+        self.measured.1.clear();
     }
 
     /// Notes that there is a row at a time that is not before the last.

@@ -13,9 +13,10 @@ pub(super) fn resolve(
     named: &[Named],
     trigger: &str,
     windows: &[WindowDraft],
+    asked: &[String],
 ) -> Option<Config> {
     Resolver { reader, named, order: BTreeMap::new(), predicates: Vec::new(), tests: Vec::new() }
-        .config(trigger, windows)
+        .config(trigger, windows, asked)
 }
 
 /// Looks names up and puts things in the order of evaluation.
@@ -30,7 +31,7 @@ struct Resolver<'r, 'a, 'n> {
 }
 
 impl<'n> Resolver<'_, '_, 'n> {
-    fn config(mut self, trigger: &'n str, windows: &'n [WindowDraft]) -> Option<Config> {
+    fn config(mut self, trigger: &'n str, windows: &'n [WindowDraft], asked: &'n [String]) -> Option<Config> {
         let mut wanted = vec![("trigger".to_owned(), trigger)];
         for window in windows {
             let path = format!("windows.{}", window.name);
@@ -52,6 +53,7 @@ impl<'n> Resolver<'_, '_, 'n> {
                 wanted.push((format!("{path}.label"), label));
             }
         }
+        wanted.extend(asked.iter().map(|name| ("predicates".to_owned(), name.as_str())));
         let named = self.named;
         for (path, name) in &wanted {
             match named.iter().find(|one| one.name == *name) {
@@ -116,6 +118,7 @@ impl<'n> Resolver<'_, '_, 'n> {
         }
         let label = label.and_then(|i| Some((i, self.order.get(windows[order[i]].label.as_deref()?).copied()?)));
         let index = index.and_then(|i| Some((i, windows[order[i]].index?)));
+        let asked = asked.iter().filter_map(|name| self.order.get(name.as_str()).copied()).collect();
         Some(Config {
             predicates: self.predicates,
             statics,
@@ -123,6 +126,8 @@ impl<'n> Resolver<'_, '_, 'n> {
             windows: windows_done,
             label,
             index,
+            asked,
+            measured: false,
             tests: self.tests,
         })
     }

@@ -262,7 +262,17 @@ fn a_task_without_label_gives_times_without_a_value() {
     let found = Evaluator::new(&config).labels(&codes, &facts);
     assert_eq!(
         found,
-        [Label { prediction_time: DAY, value: None, outcome_time: None, trigger_time: DAY, closes: found[0].closes }]
+        [Label {
+            prediction_time: DAY,
+            value: None,
+            count: None,
+            outcome_time: None,
+            trigger_time: DAY,
+            closes: found[0].closes,
+            until: None,
+            firsts: Vec::new(),
+            values: Vec::new(),
+        }]
     );
 }
 

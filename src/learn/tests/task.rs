@@ -43,7 +43,8 @@ windows:
 fn parse(toml: &str, aces: &str) -> Result<Task, Vec<(String, String)>> {
     let file = TextFile { name: "tasks/icu_mortality.toml".to_owned(), text: toml.to_owned() };
     let aces = TextFile { name: "tasks/icu_mortality.yaml".to_owned(), text: aces.to_owned() };
-    Task::parse(&file, &[aces]).map_err(|problems| problems.into_iter().map(|p| (p.file, p.key)).collect())
+    let task = Task::parse(&file, &[aces]).map(|mut tasks| tasks.remove(0));
+    task.map_err(|problems| problems.into_iter().map(|p| (p.file, p.key)).collect())
 }
 
 #[test]

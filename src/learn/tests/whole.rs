@@ -49,7 +49,7 @@ aggregates = ["last", "mean", "count"]
 
 pub(super) fn task(toml: &str) -> Task {
     let file = TextFile { name: "tasks/death.toml".to_owned(), text: toml.to_owned() };
-    Task::parse(&file, &[TextFile { name: "tasks/death.yaml".to_owned(), text: ACES.to_owned() }]).unwrap()
+    Task::parse(&file, &[TextFile { name: "tasks/death.yaml".to_owned(), text: ACES.to_owned() }]).unwrap().remove(0)
 }
 
 fn spec() -> Arc<FeatureSpec> {

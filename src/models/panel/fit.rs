@@ -21,11 +21,14 @@ pub struct PanelSpec {
 
 impl PanelSpec {
     /// The tuning rows of which it is known whether what is watched happened.
-    pub(in crate::models) fn seen(&self) -> Vec<usize> {
+    pub fn seen(&self) -> Vec<usize> {
         let watched = |row: &usize| self.question.watched(self.tuning[*row]).is_some();
         (0..self.tuning.len()).filter(watched).collect()
     }
 }
+
+/// Under which an amount's mean in the training rows is found.
+pub const TRAINING_MEAN: &str = "training_mean";
 
 /// Some rows and the yes or no of each.
 struct Answers {
@@ -74,9 +77,9 @@ impl Panel {
         }
         question.check().map_err(|reason| ModelError::Parameter { name: "label", reason })?;
         let scale = Scale::of(question, &panel.train);
-        let names: Vec<String> = match &scale {
-            Some(scale) => scale.cuts.iter().map(|cut| format!("at least {cut}")).collect(),
-            None => question.outputs(),
+        let names: Vec<String> = match (question, &scale) {
+            (Question::Class { names, .. } | Question::Time { names, .. }, _) => names.clone(),
+            (_, scale) => scale.iter().flat_map(Scale::names).collect(),
         };
         // Neither is this one's business, and the targets are many.
         let own = FitSpec { panel: None, tuning_groups: None, ..spec.clone() };
@@ -106,9 +109,22 @@ impl Panel {
             found.extend(of_head.into_iter().map(|(key, value)| (format!("{name}: {key}"), value)));
             heads.push(Head { member, calibration });
         }
+        if let Some(mean) = scale.as_ref().map(|_| mean(&panel.train)) {
+            found.insert(TRAINING_MEAN.to_owned(), mean);
+        }
         Panel::new(question.clone(), train.columns(), heads, scale)
             .map_err(|reason| ModelError::fit(spec.family, reason))
     }
+}
+
+/// The mean of amounts.
+fn mean(targets: &[Target]) -> f64 {
+    let amounts = targets.iter().filter_map(|target| match target {
+        Target::Amount(amount) => Some(*amount),
+        _ => None,
+    });
+    let (sum, count) = amounts.fold((0.0, 0.0), |(sum, count), amount| (sum + amount, count + 1.0));
+    sum / count
 }
 
 /// What a target answers a head; `None`: the head is not asked about it.
