@@ -146,10 +146,11 @@ pub async fn crossval(
     };
     let question = task.wanted.as_ref().map(|wanted| &wanted.question);
     let reports = aside(progress, |say| {
-        let report = |&family: &Family| match judge(&FitSpec { family, ..own.clone() }, question, &x, &rows, &dealt, say) {
-            Ok(judged) => FamilyReport { family, refused: None, judged: Some(judged) },
-            Err(error) => FamilyReport { family, refused: Some(error.to_string()), judged: None },
-        };
+        let report =
+            |&family: &Family| match judge(&FitSpec { family, ..own.clone() }, question, &x, &rows, &dealt, say) {
+                Ok(judged) => FamilyReport { family, refused: None, judged: Some(judged) },
+                Err(error) => FamilyReport { family, refused: Some(error.to_string()), judged: None },
+            };
         families.iter().map(report).collect()
     })?;
     Ok(Crossval {

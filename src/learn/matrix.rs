@@ -370,8 +370,7 @@ windows:
 
     #[test]
     fn a_patient_day_is_a_day_on_which_a_subject_is_predicted_for() {
-        let row =
-            |subject, hour: i64| Row { time: hour * HOUR, ..Row::of(SubjectId(subject), false) };
+        let row = |subject, hour: i64| Row { time: hour * HOUR, ..Row::of(SubjectId(subject), false) };
         assert_eq!(patient_days(&[]), 0.0);
         assert_eq!(patient_days(&[row(1, 0), row(1, 23), row(1, 24), row(2, 1), row(2, -1), row(1, 900)]), 5.0);
     }

@@ -54,9 +54,8 @@ impl PanelRows {
     pub(super) fn columns(&self, bundle: &Bundle) -> Vec<(String, Vec<f64>)> {
         let names = bundle.output_names();
         let rows = || self.told.chunks_exact(names.len().max(1)).zip(&self.seen).filter(|(_, seen)| **seen);
-        let column = |(i, name): (usize, &String)| {
-            (format!("predicted_{name}"), rows().map(|(told, _)| told[i]).collect())
-        };
+        let column =
+            |(i, name): (usize, &String)| (format!("predicted_{name}"), rows().map(|(told, _)| told[i]).collect());
         names.iter().enumerate().map(column).collect()
     }
 }

@@ -313,7 +313,8 @@ impl Reader<'_> {
             );
             return None;
         };
-        let (asked, measured) = kind.as_ref().map_or((Vec::new(), false), |kind| (kind.predicates(), kind.asks_for_values()));
+        let (asked, measured) =
+            kind.as_ref().map_or((Vec::new(), false), |kind| (kind.predicates(), kind.asks_for_values()));
         let config = self.keep(aces::Config::parse_asking(file, &asked, measured))?;
         self.problems.extend(config.problems_in_library(&file.name));
         for (key, there) in [("label", config.has_label()), ("index_timestamp", config.has_index())] {

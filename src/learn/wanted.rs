@@ -173,9 +173,9 @@ fn amount(label: &Table) -> Result<Question, Wrong> {
         wrong("label.watch", "is no limit", "say which amounts risk and alerts are about: \">= 2.0\" or \"< 7.2\"")
     })?;
     let cuts = label.get("cuts").map_or(Some(CUTS), Value::as_integer);
-    let cuts = cuts.and_then(|cuts| usize::try_from(cuts).ok()).ok_or_else(|| {
-        wrong("label.cuts", "is no whole number from 1 to 63", format!("the usual value is {CUTS}"))
-    })?;
+    let cuts = cuts
+        .and_then(|cuts| usize::try_from(cuts).ok())
+        .ok_or_else(|| wrong("label.cuts", "is no whole number from 1 to 63", format!("the usual value is {CUTS}")))?;
     Ok(Question::Amount { cuts, level, below })
 }
 

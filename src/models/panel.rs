@@ -135,7 +135,6 @@ impl Question {
             _ => None,
         }
     }
-
 }
 
 /// The amounts between which a panel tells apart.

@@ -52,7 +52,12 @@ impl Record {
     /// An empty record for so many predicates.
     pub(super) fn new(predicates: usize) -> Self {
         let empty = Series { times: Vec::new(), sums: vec![0] };
-        Record { times: Vec::new(), series: vec![empty; predicates], fixed: vec![0; predicates], measured: Default::default() }
+        Record {
+            times: Vec::new(),
+            series: vec![empty; predicates],
+            fixed: vec![0; predicates],
+            measured: Default::default(),
+        }
     }
 
     pub(super) fn clear(&mut self) {
