@@ -142,6 +142,7 @@ pub async fn crossval(
     let own = FitSpec {
         seed: task.train.seed,
         params: task.train.params.clone(),
+        select: task.train.select,
         ..FitSpec::new(task.train.family, &task.name, spec.names().to_vec(), spec.hash())
     };
     let reports = aside(progress, |say| {

@@ -9,6 +9,7 @@ use super::sequence::tabular;
 use super::threshold;
 use super::{
     Abstain, Aim, Bundle, Calibration, Card, Conformal, Counts, FORMAT, Family, Hyper, Matrix, Model, ModelError,
+    Select, Selection,
 };
 
 /// What to fit.
@@ -43,6 +44,8 @@ pub struct FitSpec {
     pub patient_days: Option<f64>,
     /// When to abstain; none: never.
     pub abstain: Option<Abstain>,
+    /// Which columns to leave out; none: no column.
+    pub select: Option<Select>,
 }
 
 impl FitSpec {
@@ -67,12 +70,13 @@ impl FitSpec {
             aim: Aim::default(),
             patient_days: None,
             abstain: None,
+            select: None,
         }
     }
 }
 
 impl Bundle {
-    /// Fits preprocessing and model on `train`; calibration (the method that cross-validation
+    /// Fits selection, preprocessing and model on `train`; calibration (the method that cross-validation
     /// speaks for), threshold (for the spec's aim, over all rows) and abstention on `tuning`, rows
     /// of other subjects.
     ///
@@ -100,11 +104,23 @@ impl Bundle {
         if let Some(reason) = spec.abstain.and_then(|abstain| abstain.check().err()) {
             return Err(ModelError::Parameter { name: "abstain.error_rate", reason });
         }
+        if let Some(reason) = spec.select.and_then(|select| select.check().err()) {
+            return Err(ModelError::Parameter { name: "select", reason });
+        }
 
         let mut found = BTreeMap::new();
-        let (preprocess, model) = fit_on(spec.family, &spec, train, labels, &mut found)?;
+        let selected = Selection::fit(&spec, train, labels, &mut found)?;
+        let (preprocess, model) = match &selected {
+            None => fit_on(spec.family, &spec, train, labels, &mut found)?,
+            Some(selected) => {
+                let spec = FitSpec { features: selected.names(&spec.features), ..spec.clone() };
+                fit_on(spec.family, &spec, &train.columns_at(selected.kept()), labels, &mut found)?
+            }
+        };
         let mut usual = train.medians();
-        usual.truncate(preprocess.features());
+        if !spec.family.reads_grid() {
+            usual.truncate(tabular(&spec.features));
+        }
 
         let card = Card {
             format: FORMAT,
@@ -126,6 +142,7 @@ impl Bundle {
             threshold_note: None,
             conformal: None,
             usual,
+            selected,
         };
         let mut bundle = Bundle::assemble(card, preprocess, model)?;
         let margins = bundle.margins(tuning.values())?;
@@ -181,6 +198,7 @@ impl Bundle {
             threshold_note: None,
             conformal: None,
             usual: Vec::new(),
+            selected: None,
         };
         let features = model.columns();
         Bundle::assemble(card, Preprocess::Raw { features }, Box::new(model))

@@ -46,6 +46,7 @@ mod onnx;
 mod points;
 mod preprocess;
 mod random;
+mod select;
 mod sequence;
 mod shapley;
 mod space;
@@ -77,6 +78,7 @@ pub use hyper::{
 };
 pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;
+pub use select::{Select, Selection};
 pub use threshold::Aim;
 
 use std::fmt::Debug;
