@@ -93,7 +93,8 @@ struct Exported<'a> {
     #[serde(flatten)]
     model: &'a ModelRef,
     file: String,
-    features: &'a [String],
+    /// Of its columns, in their order.
+    features: Vec<String>,
     calibration: &'a Calibration,
     threshold: f64,
 }
@@ -138,8 +139,8 @@ pub(super) fn run(args: ModelsArgs) -> Result<(), CliError> {
             let file = export.file.display().to_string();
             let written = File::create_new(&export.file).and_then(|mut file| file.write_all(&json));
             written.map_err(|cause| CliError::File { path: file.clone(), cause })?;
-            let Card { features, calibration, threshold, .. } = &bundle.card;
-            let threshold = *threshold;
+            let Card { calibration, threshold, .. } = &bundle.card;
+            let (features, threshold) = (bundle.model_features(), *threshold);
             print(&Exported { model: &model, file, features, calibration, threshold })
         }
     }

@@ -142,6 +142,7 @@ pub async fn crossval(
     let own = FitSpec {
         seed: task.train.seed,
         params: task.train.params.clone(),
+        select: task.train.select,
         ..FitSpec::new(task.train.family, &task.name, spec.names().to_vec(), spec.hash())
     };
     let question = task.wanted.as_ref().map(|wanted| &wanted.question);

@@ -222,7 +222,9 @@ impl Race<'_> {
         let hyper = if number < families.len() {
             own.clone()
         } else {
-            own.drawn(family, self.x.columns(), self.own.seed, number as u64)
+            // Of the columns, a fit reads so many at most.
+            let columns = self.own.select.and_then(|select| select.most).unwrap_or(usize::MAX).min(self.x.columns());
+            own.drawn(family, columns, self.own.seed, number as u64)
         };
         let params = told(&hyper, family);
         self.choices.push((family, hyper));
@@ -452,6 +454,24 @@ mod tests {
         let none = vec![false; small.len()];
         let error = search(&SETTINGS, &small_own, &small_x, &none, &mut |_| {}).unwrap_err();
         assert!(error.to_string().contains("train.search.folds"), "{error}");
+    }
+
+    #[test]
+    fn a_trial_selects_in_each_fold_as_the_task_says() {
+        use crate::models::Select;
+        let (mut own, x, labels) = problem(200);
+        let auroc = |own: &FitSpec| {
+            let settings = SearchSettings { trials: Some(1), ..SETTINGS };
+            search(&settings, own, &x, &labels, &mut |_| {}).unwrap().0.best.auroc.unwrap()
+        };
+        own.params.logistic = LogisticHyper { alpha: 1e-4, ..LogisticHyper::default() };
+        let whole = auroc(&own);
+        own.select = Some(Select { rare: Some(10), most: Some(1) });
+        // Without the 149 columns of noise that so small a penalty follows.
+        assert!(auroc(&own) > whole + 0.05, "{whole}");
+        own.select = Some(Select { rare: Some(1_000), most: None });
+        let error = search(&SETTINGS, &own, &x, &labels, &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains("train.select.rare"), "{error}");
     }
 
     /// A subject of a rung is on it with all rows, and each rung holds the one before it.

@@ -13,7 +13,7 @@ use super::wanted::{self, LabelKind, Wanted};
 use crate::alerts::{Policy, RawPolicy};
 use crate::events::Micros;
 use crate::features::{RawTrigger, Trigger};
-use crate::models::{Abstain, Family, Hyper};
+use crate::models::{Abstain, Family, Hyper, Select};
 use crate::settings::{Problem, TextFile, parse_span};
 
 /// Everything of a task's file, validated.
@@ -62,6 +62,8 @@ pub struct TrainSettings {
     pub onnx: Option<std::path::PathBuf>,
     /// Whether and how to look for better ones first, the table `[train.search]`.
     pub search: Option<SearchSettings>,
+    /// Which features are left out, the table `[train.select]`; `None`: no feature.
+    pub select: Option<Select>,
 }
 
 /// Whether `name` can be the name of a task (and of a folder of the registry).
@@ -336,7 +338,7 @@ impl Reader<'_> {
         self.keys(
             "train",
             &train,
-            &["family", "schedule", "min_subjects", "min_positives", "seed", "params", "search", "preset"],
+            &["family", "schedule", "min_subjects", "min_positives", "seed", "params", "search", "preset", "select"],
         );
         let preset = self.preset(&train);
         let family = match train.get("family") {
@@ -389,6 +391,7 @@ impl Reader<'_> {
                 search.map_err(|what| self.problem("train.search", what, "correct it")).ok().map(Some)
             }
         };
+        let select = self.select(&train);
         let mut searched =
             search.iter().flatten().flat_map(|search| &search.families).filter(|other| Some(**other) != family);
         if let Some(params) = &params
@@ -405,7 +408,28 @@ impl Reader<'_> {
             params: params?,
             onnx: None,
             search: search?,
+            select: select?,
         })
+    }
+
+    /// Which features are left out.
+    fn select(&mut self, train: &Table) -> Option<Option<Select>> {
+        const PATH: &str = "train.select";
+        let Some(select) = train.get("select") else { return Some(None) };
+        let Some(select) = select.as_table() else {
+            self.problem(PATH, "is no table", format!("write [{PATH}] above its keys"));
+            return None;
+        };
+        self.keys(PATH, select, &["rare", "most"]);
+        let mut number = |key: &str, usual: i64| {
+            let number = select.contains_key(key).then(|| self.whole(select, PATH, key, 1, usual));
+            // Of none there is nothing to complain.
+            number.map_or(Some(None), |number| usize::try_from(number?).ok().map(Some))
+        };
+        let (rare, most) = (number("rare", 10), number("most", 100));
+        let select = Select { rare: rare?, most: most? };
+        select.check().map_err(|what| self.problem(PATH, what, "correct it")).ok()?;
+        Some(Some(select))
     }
 
     /// The named hyperparameters and their family, which stand for `family` and `params`.

@@ -57,6 +57,10 @@ pub struct TrainReport {
     pub abstention: Option<Abstention>,
     /// Why the threshold falls short of the policy's aim; null where it does not.
     pub threshold_note: Option<String>,
+    /// How many features `[train.select]` kept, of those that are no hour of the grid; absent without it, and of a
+    /// family that it leaves whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features_kept: Option<usize>,
 }
 
 /// Name and version of a model.
@@ -144,6 +148,7 @@ pub async fn train(
             train: targets(&train_rows),
             tuning: targets(&tuning_rows),
         }),
+        select: task.train.select,
     };
     let settings = task.train.search.clone().map(|mut settings| {
         // Who names a family wants that one.
@@ -175,6 +180,7 @@ pub async fn train(
     let metrics = evaluate(&scored(&assessed, &held_out_rows), bundle.card.threshold, seed);
     let abstention = Abstention::of(&bundle, &assessed, &held_out_rows);
     let threshold_note = bundle.card.threshold_note.clone();
+    let features_kept = bundle.card.found.get("features_kept").map(|&kept| kept as usize);
     let baseline = match &rival {
         Some(rival) => {
             let scored = score(rival, &held_out, &held_out_rows)?;
@@ -225,6 +231,7 @@ pub async fn train(
         seconds: begin.elapsed().as_secs_f64(),
         abstention,
         threshold_note,
+        features_kept,
     })
 }
 

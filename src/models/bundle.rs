@@ -26,6 +26,7 @@ pub struct Bundle {
 /// Memory that scoring reuses from call to call.
 #[derive(Debug, Default)]
 pub struct Scratch {
+    selected: Vec<f32>,
     columns: Vec<f32>,
     margins: Vec<f64>,
 }
@@ -39,9 +40,11 @@ impl Bundle {
         if preprocess.is_raw() != takes_raw {
             return Err(ModelError::corrupt(PREPROCESS, "it is not of the kind that the family needs"));
         }
-        let (used, all) = (preprocess.features(), card.features.len());
+        let selected = card.selected.as_ref().map(|selected| selected.names(&card.features));
+        let features = selected.as_ref().unwrap_or(&card.features);
+        let (used, all) = (preprocess.features(), features.len());
         let reads_all = card.question.is_some() || card.family.reads_grid();
-        if used != all && (reads_all || used != tabular(&card.features)) {
+        if used != all && (reads_all || used != tabular(features)) {
             return Err(ModelError::corrupt(PREPROCESS, "it takes another number of features than the card names"));
         }
         if preprocess.columns() != model.columns() {
@@ -137,18 +140,31 @@ impl Bundle {
         self.margins_into(row, &mut scratch)?;
         let mut attribution = self.model.attribute(if self.takes_rows() { row } else { &scratch.columns });
         attribution.contributions = self.preprocess.fold(attribution.contributions);
-        // What the model does not read contributes nothing.
-        attribution.contributions.resize(self.columns(), 0.0);
         // A feature has its column and at most one mask, whose errors may point the same way.
         attribution.error = attribution.error.map(|error| 2.0 * error);
         // One row was asked for, so there is one margin.
         let margin = scratch.margins.first().copied().unwrap_or(attribution.base);
-        Ok(Explanation::rescale(attribution, margin, &self.card.calibration, self.link()))
+        let mut explanation = Explanation::rescale(attribution, margin, &self.card.calibration, self.link());
+        if let Some(selected) = &self.card.selected {
+            explanation.contributions = selected.spread(&explanation.contributions, self.columns());
+        }
+        // What the model does not read contributes nothing.
+        explanation.contributions.resize(self.columns(), 0.0);
+        Ok(explanation)
+    }
+
+    /// Names of the features that the model itself takes, in its order: those of the card but what was left out by
+    /// `[train.select]`, and but the hourly grid where its family does not read it.
+    pub fn model_features(&self) -> Vec<String> {
+        let Card { features, selected, .. } = &self.card;
+        let mut names = selected.as_ref().map_or_else(|| features.clone(), |selected| selected.names(features));
+        names.truncate(self.preprocess.features());
+        names
     }
 
     /// Whether the model takes whole rows as they are.
     fn takes_rows(&self) -> bool {
-        self.preprocess.is_raw() && self.preprocess.features() == self.columns()
+        self.card.selected.is_none() && self.preprocess.is_raw() && self.preprocess.features() == self.columns()
     }
 
     /// The margins of raw rows.
@@ -161,9 +177,18 @@ impl Bundle {
     /// One raw row's contributions in margin space, one a preprocessed column.
     #[cfg(test)]
     pub(super) fn attribution(&self, row: &[f32]) -> super::Attribution {
-        let mut columns = Vec::new();
-        self.preprocess.apply(&row[..self.preprocess.features()], &mut columns);
-        self.model.attribute(&columns)
+        let mut scratch = Scratch::default();
+        self.prepare(row, &mut scratch);
+        self.model.attribute(&scratch.columns)
+    }
+
+    /// Appends what the model takes of a raw row to `scratch.columns`.
+    fn prepare(&self, row: &[f32], scratch: &mut Scratch) {
+        let row = match &self.card.selected {
+            Some(selected) => selected.cut(row, &mut scratch.selected),
+            None => row,
+        };
+        self.preprocess.apply(&row[..self.preprocess.features()], &mut scratch.columns);
     }
 
     fn margins_into(&self, rows: &[f32], scratch: &mut Scratch) -> Result<(), ModelError> {
@@ -179,14 +204,15 @@ impl Bundle {
         for block in rows.chunks(expected * BLOCK) {
             scratch.columns.clear();
             for row in block.chunks_exact(expected) {
-                self.preprocess.apply(&row[..self.preprocess.features()], &mut scratch.columns);
+                self.prepare(row, scratch);
             }
             self.model.margins(&scratch.columns, &mut scratch.margins);
         }
         Ok(())
     }
 
-    /// The model as a file that XGBoost loads; its probabilities are those before calibration.
+    /// The model as a file that XGBoost loads; it takes [`Bundle::model_features`], and its probabilities are those
+    /// before calibration.
     ///
     /// # Errors
     /// [`ModelError::Export`] for a family that XGBoost does not have.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Aim, Calibration, Conformal, Family, Hyper, ModelError, Question};
+use super::{Aim, Calibration, Conformal, Family, Hyper, ModelError, Question, Selection};
 
 /// The bundle format written here, and the only one read.
 pub const FORMAT: u32 = 2;
@@ -76,6 +76,9 @@ pub struct Card {
     /// What a panel was asked; `None`: yes or no.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub question: Option<Question>,
+    /// The features that the model reads, where `[train.select]` left any out; `None`: all that its family reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Selection>,
 }
 
 impl Card {
@@ -100,6 +103,9 @@ impl Card {
         }
         if self.usual.len() > self.features.len() || self.usual.iter().flatten().any(|usual| !usual.is_finite()) {
             return Err(ModelError::corrupt(FILE, "what is usual is not a finite number a feature"));
+        }
+        if let Some(reason) = self.selected.as_ref().and_then(|one| one.check(self.features.len()).err()) {
+            return Err(ModelError::corrupt(FILE, reason));
         }
         // JSON has no NaN: it would come back as null, and the card could not be read again.
         if let Some((name, _)) = self.metrics.iter().chain(&self.found).find(|(_, value)| !value.is_finite()) {

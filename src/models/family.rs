@@ -17,7 +17,7 @@ use super::neural::Network;
 use super::onnx::Foreign;
 use super::stack::Stack;
 use super::svm::Svm;
-use super::{FitSpec, Matrix, Model, ModelError};
+use super::{FitSpec, Hyper, Matrix, Model, ModelError};
 
 /// A kind of model.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -120,6 +120,13 @@ impl Family {
     /// Whether it reads the hourly grid, or has members that may; the others see only the columns before it.
     pub fn reads_grid(self) -> bool {
         matches!(self, Family::Gru | Family::Cnn | Family::Stack)
+    }
+
+    /// Whether it can do with a selection of the columns. One that looks for a column by its name, or takes all as they
+    /// are, has them all; so has a stack with such a member.
+    pub(super) fn selects(self, params: &Hyper) -> bool {
+        let is_whole = |family: &Family| matches!(family, Family::Bedside | Family::Onnx);
+        !is_whole(&self) && (self != Family::Stack || !params.stack.members.iter().any(is_whole))
     }
 
     /// Fits on preprocessed rows; what the fit found out by itself goes into `found`.

@@ -10,6 +10,7 @@ use super::sequence::tabular;
 use super::threshold;
 use super::{
     Abstain, Aim, Bundle, Calibration, Card, Conformal, Counts, FORMAT, Family, Hyper, Matrix, Model, ModelError,
+    Select, Selection,
 };
 
 /// What to fit.
@@ -46,6 +47,8 @@ pub struct FitSpec {
     pub abstain: Option<Abstain>,
     /// What is asked beyond yes or no; the labels then tell whether what is watched happened.
     pub panel: Option<PanelSpec>,
+    /// Which columns to leave out; none: no column.
+    pub select: Option<Select>,
 }
 
 impl FitSpec {
@@ -71,12 +74,13 @@ impl FitSpec {
             patient_days: None,
             abstain: None,
             panel: None,
+            select: None,
         }
     }
 }
 
 impl Bundle {
-    /// Fits preprocessing and model on `train`; calibration (the method that cross-validation
+    /// Fits selection, preprocessing and model on `train`; calibration (the method that cross-validation
     /// speaks for), threshold (for the spec's aim, over all rows) and abstention on `tuning`, rows
     /// of other subjects.
     ///
@@ -113,17 +117,24 @@ impl Bundle {
         if let Some(reason) = spec.abstain.and_then(|abstain| abstain.check().err()) {
             return Err(ModelError::Parameter { name: "abstain.error_rate", reason });
         }
+        if let Some(reason) = spec.select.and_then(|select| select.check().err()) {
+            return Err(ModelError::Parameter { name: "select", reason });
+        }
 
         let mut found = BTreeMap::new();
-        let (preprocess, model): (_, Box<dyn Model>) = match &spec.panel {
-            Some(panel) => {
-                let panel = Panel::fit(&spec, panel, train, tuning, &mut found)?;
-                (Preprocess::Raw { features: train.columns() }, Box::new(panel))
+        let selected = Selection::fit(&spec, train, labels, &mut found)?;
+        let (preprocess, model) = match &selected {
+            None => fit_model(&spec, train, labels, tuning, &mut found)?,
+            Some(selected) => {
+                let spec = FitSpec { features: selected.names(&spec.features), ..spec.clone() };
+                let (train, tuning) = (train.columns_at(selected.kept()), tuning.columns_at(selected.kept()));
+                fit_model(&spec, &train, labels, &tuning, &mut found)?
             }
-            None => fit_on(spec.family, &spec, train, labels, &mut found)?,
         };
         let mut usual = train.medians();
-        usual.truncate(preprocess.features());
+        if !spec.family.reads_grid() {
+            usual.truncate(tabular(&spec.features));
+        }
 
         let card = Card {
             format: FORMAT,
@@ -146,6 +157,7 @@ impl Bundle {
             conformal: None,
             usual,
             question: spec.panel.as_ref().map(|panel| panel.question.clone()),
+            selected,
         };
         let mut bundle = Bundle::assemble(card, preprocess, model)?;
         // Of a panel's rows, those on which it was seen whether the watched thing happened.
@@ -214,9 +226,27 @@ impl Bundle {
             conformal: None,
             usual: Vec::new(),
             question: None,
+            selected: None,
         };
         let features = model.columns();
         Bundle::assemble(card, Preprocess::Raw { features }, Box::new(model))
+    }
+}
+
+/// Fits a family, or a panel of it, on the columns that are read.
+fn fit_model(
+    spec: &FitSpec,
+    train: &Matrix,
+    labels: &[bool],
+    tuning: &Matrix,
+    found: &mut BTreeMap<String, f64>,
+) -> Result<(Preprocess, Box<dyn Model>), ModelError> {
+    match &spec.panel {
+        None => fit_on(spec.family, spec, train, labels, found),
+        Some(panel) => {
+            let panel = Panel::fit(spec, panel, train, tuning, found)?;
+            Ok((Preprocess::Raw { features: train.columns() }, Box::new(panel)))
+        }
     }
 }
 

@@ -89,6 +89,15 @@ impl Matrix {
         Matrix { columns, values }
     }
 
+    /// The columns at `picked`, in that order; like a slice, it panics for one that is not there.
+    pub(super) fn columns_at(&self, picked: &[usize]) -> Matrix {
+        let mut out = Matrix::with_capacity(picked.len(), self.rows());
+        for row in 0..self.rows() {
+            out.values.extend(picked.iter().map(|&column| self.row(row)[column]));
+        }
+        out
+    }
+
     /// The rows at `picked`, in that order; like a slice, it panics for one that is not there.
     pub fn pick(&self, picked: &[usize]) -> Matrix {
         let mut out = Matrix::with_capacity(self.columns, picked.len());
@@ -111,6 +120,10 @@ mod tests {
         assert!(matches!(matrix.push_row(&[1.0]), Err(ModelError::Columns { expected: 2, found: 1 })));
         assert_eq!((matrix.rows(), matrix.row(1)), (2, &[3.0, 4.0][..]));
         assert_eq!(matrix.pick(&[1, 1]).values(), &[3.0, 4.0, 3.0, 4.0]);
+        assert_eq!(
+            (matrix.columns_at(&[0, 0]).values()[1..].to_vec(), matrix.columns_at(&[1]).rows()),
+            (vec![1.0, 3.0, 3.0], 2)
+        );
         assert_eq!((matrix.leading(1).values()[1], matrix.leading(1).rows(), matrix.leading(9).columns()), (3.0, 2, 2));
         assert!(Matrix::from_values(3, vec![0.0; 4]).is_err());
         assert!(Matrix::from_values(0, vec![0.0]).is_err());

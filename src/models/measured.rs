@@ -112,6 +112,24 @@ fn families_on_set_a() {
     }
 }
 
+/// What is lost, or won, with the most useful columns alone.
+#[test]
+#[ignore = "minutes of fitting"]
+fn selected_on_set_a() {
+    let Some((x, labels, names)) = set_a() else { return };
+    let folds = Folds::new(&labels, None, 5, 1);
+    for family in [Family::Logistic, Family::Forest, Family::Boosting, Family::Mlp, Family::Knn, Family::Bayes] {
+        for most in [None, Some(80), Some(40), Some(20), Some(10)] {
+            let select = most.map(|most| Select { rare: Some(10), most: Some(most) });
+            let spec = FitSpec { select, ..FitSpec::new(family, "set_a", names.clone(), "spec") };
+            let all: Vec<Figures> = (0..5).map(|fold| judge(&spec, &x, &labels, &folds, fold)).collect();
+            let auroc = spread(&all, |f| f.auroc);
+            println!("{family}, {most:?} columns: AUROC {auroc}, seconds {}", spread(&all, |f| f.seconds));
+            assert!(all.iter().all(|fold| fold.auroc > 0.7), "{family}: {all:?}");
+        }
+    }
+}
+
 /// How far what the boosting's space holds is apart, and where the defaults stand in it.
 #[test]
 #[ignore = "minutes of fitting"]

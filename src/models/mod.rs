@@ -49,6 +49,7 @@ mod panel;
 mod points;
 mod preprocess;
 mod random;
+mod select;
 mod sequence;
 mod shapley;
 mod space;
@@ -81,6 +82,7 @@ pub use hyper::{
 pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;
 pub use panel::{PanelSpec, Question, TRAINING_MEAN, Target};
+pub use select::{Select, Selection};
 pub use threshold::Aim;
 
 use std::fmt::Debug;

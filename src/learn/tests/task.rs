@@ -1,6 +1,6 @@
 use crate::events::HOUR;
 use crate::learn::Task;
-use crate::models::{Abstain, Aim, Family};
+use crate::models::{Abstain, Aim, Family, Select};
 use crate::settings::TextFile;
 
 const TASK: &str = r#"
@@ -176,6 +176,22 @@ fn a_search_has_an_end_and_is_of_families_that_can_be_fitted() {
     assert_eq!(with("trials = 2, tries = 3").unwrap_err()[0].1, "train.search");
     let params = "trials = 2, families = [\"mlp\"]}\nparams = {mlp = {rate = 2.0}";
     assert_eq!(with(params).unwrap_err()[0].1, "train.params");
+}
+
+#[test]
+fn features_are_left_out_where_it_is_asked_for() {
+    let with = |select: &str| parse(&TASK.replace("seed = 7", &format!("seed = 7\nselect = {select}")), ACES);
+    assert_eq!(parse(TASK, ACES).unwrap().train.select, None);
+    let select = |select: &str| with(select).unwrap().train.select.unwrap();
+    assert_eq!(select("{rare = 10, most = 100}"), Select { rare: Some(10), most: Some(100) });
+    assert_eq!(select("{rare = 1}"), Select { rare: Some(1), most: None });
+    assert_eq!(select("{most = 7}"), Select { rare: None, most: Some(7) });
+    let keys = |select: &str| with(select).unwrap_err().into_iter().map(|(_, key)| key).collect::<Vec<_>>();
+    assert_eq!(keys("{}"), ["train.select"]);
+    assert_eq!(keys("100"), ["train.select"]);
+    assert_eq!(keys("{rare = 0, most = \"all\"}"), ["train.select.rare", "train.select.most"]);
+    assert_eq!(keys("{rare = -1, most = 1.5}"), ["train.select.rare", "train.select.most"]);
+    assert_eq!(keys("{most = 5, least = 3}"), ["train.select.least"]);
 }
 
 #[test]

@@ -329,6 +329,34 @@ fn a_search_is_reported_and_registered_beside_the_model() {
 }
 
 #[test]
+fn a_selection_is_reported_and_used_by_search_and_folds_too() {
+    let place = Place::new(0..SUBJECTS);
+    let with = |more: &str| TASK.replace("min_positives = 10", &format!("min_positives = 10, {more}"));
+    assert_eq!(place.train(TASK).unwrap().features_kept, None);
+    let report = place.train(&with("select = {most = 1}, search = {trials = 2}")).unwrap();
+    assert_eq!((report.features_kept, report.search.unwrap().trials.len()), (Some(1), 2));
+    let model = place.registry.version("death", report.model.version).unwrap();
+    let card = place.registry.load("death", &model).unwrap().card;
+    let kept = card.selected.unwrap().kept().to_vec();
+    assert_eq!((kept.len(), card.features.len(), card.usual.len(), card.found["features_kept"]), (1, 3, 3, 1.0));
+    assert!(report.metrics.auroc.unwrap() > 0.78, "the last heart rate, or their mean, is what tells");
+
+    // Who is left out of all rows cannot be learned from, in a fold as in a training.
+    let rare = with("select = {rare = 100000}");
+    assert!(place.train(&rare).unwrap_err().to_string().contains("lower train.select.rare"));
+    let mut progress = |_: &str| {};
+    let crossval = |toml: &str, progress: &mut dyn FnMut(&str)| {
+        let (task, families) = (task(toml), [Family::Logistic, Family::Boosting]);
+        let run = learn::crossval(&place.library, spec(), &task, &families, 2, Subjects::Train, progress);
+        place.runtime.block_on(run).unwrap().families
+    };
+    let refused = |of: &learn::FamilyReport| of.refused.as_ref().is_some_and(|why| why.contains("train.select.rare"));
+    assert!(crossval(&rare, &mut progress).iter().all(refused));
+    let judged = crossval(&with("select = {most = 1}"), &mut progress);
+    assert!(judged.iter().all(|of| of.judged.as_ref().unwrap().mean.auroc.unwrap() > 0.7), "{judged:?}");
+}
+
+#[test]
 fn families_are_cross_validated_without_the_held_out_subjects() {
     let place = Place::new(0..SUBJECTS);
     let mut task = task(TASK);

@@ -11,7 +11,7 @@ use super::super::calibration::sigmoid;
 use super::super::files;
 use super::super::random::Random;
 use super::super::tests::{auroc, bits, score};
-use super::super::{Abstain, Bundle, FitSpec, Scratch};
+use super::super::{Abstain, Bundle, FitSpec, Scratch, Select, StackHyper};
 use super::*;
 
 const HOURS: usize = 6;
@@ -365,6 +365,43 @@ fn models_of_a_table_do_not_see_the_grid() {
     let hours = Matrix::from_values(1, vec![0.0; 4]).unwrap();
     let (spec, y) = (FitSpec::new(Family::Logistic, "test", only[..1].to_vec(), "spec"), [true, false, true, false]);
     assert!(matches!(Bundle::fit(spec, &hours, &y, &hours, &y), Err(ModelError::Features { .. })));
+}
+
+#[test]
+fn a_selection_leaves_the_grid_whole() {
+    let (x, y) = problem(1, 600);
+    let select = Some(Select { rare: None, most: Some(1) });
+    let selecting = |family: Family| {
+        let mut spec = FitSpec { select, ..spec(family) };
+        (spec.params.gru.epochs, spec.params.cnn.epochs) = (2, 2);
+        spec.params.stack = StackHyper { members: vec![Family::Logistic, Family::Gru], folds: 2 };
+        spec
+    };
+    for family in [Family::Gru, Family::Cnn, Family::Stack] {
+        let bundle = Bundle::fit(selecting(family), &x, &y, &x, &y).unwrap();
+        // Age tells more than sex.
+        let kept: Vec<usize> = std::iter::once(0).chain(2..COLUMNS).collect();
+        assert_eq!(
+            (bundle.card.selected.as_ref().unwrap().kept(), bundle.card.found["features_kept"]),
+            (&kept[..], 1.0)
+        );
+
+        let alone = x.columns_at(&kept);
+        let features = kept.iter().map(|&column| names()[column].clone()).collect();
+        let spec = FitSpec { features, select: None, ..selecting(family) };
+        let plain = Bundle::fit(spec, &alone, &y, &alone, &y).unwrap();
+        let loaded = Bundle::from_files(&bundle.to_files().unwrap().0).unwrap();
+        assert_eq!(bits(&score(&loaded, x.values())), bits(&score(&plain, alone.values())), "{family}");
+        let (all, of_plain) = (loaded.explain(x.row(0)).unwrap(), plain.explain(alone.row(0)).unwrap());
+        assert_eq!((all.contributions.len(), all.contributions[1]), (COLUMNS, 0.0));
+        assert_eq!(kept.iter().map(|&column| all.contributions[column]).collect::<Vec<f64>>(), of_plain.contributions);
+    }
+    let bundle = Bundle::fit(selecting(Family::Logistic), &x, &y, &x, &y).unwrap();
+    assert_eq!((bundle.card.selected.as_ref().unwrap().kept(), bundle.card.usual.len()), (&[0][..], 2));
+    assert_eq!(
+        (bundle.model_features(), bundle.explain(x.row(0)).unwrap().contributions.len()),
+        (names()[..1].to_vec(), COLUMNS)
+    );
 }
 
 /// A row is the whole vector, the hours that such a model does not read included.

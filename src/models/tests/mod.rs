@@ -10,6 +10,7 @@ use super::*;
 
 mod damage;
 mod hard;
+mod select;
 
 const FEATURES: usize = 10;
 
