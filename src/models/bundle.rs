@@ -124,7 +124,13 @@ impl Bundle {
             return Err(ModelError::Columns { expected: self.columns(), found: row.len() });
         }
         out.clear();
-        self.model.outputs(row, out);
+        if self.takes_rows() {
+            self.model.outputs(row, out);
+        } else if !self.output_names().is_empty() {
+            let mut scratch = Scratch::default();
+            self.prepare(row, &mut scratch);
+            self.model.outputs(&scratch.columns, out);
+        }
         Ok(())
     }
 
