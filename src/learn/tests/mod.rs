@@ -2,6 +2,7 @@
 
 mod features;
 mod kinds;
+mod label;
 mod registry;
 mod settle;
 mod task;
