@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::matrix::Row;
-use super::metrics::{AmountFigures, ClassFigures, SurvivalFigures};
+use super::metrics::{AmountFigures, Amounts, ClassFigures, Incidences, SurvivalFigures};
 use crate::events::SubjectId;
 use crate::models::{Bundle, Matrix, ModelError, Question, TRAINING_MEAN, Target};
 
@@ -48,6 +48,53 @@ impl PanelRows {
             self.seen.push(row.seen);
         }
         Ok(())
+    }
+
+    /// How good it was; `None` of a model that tells nothing beside its risk, or without rows.
+    pub(super) fn figures(&self, bundle: &Bundle, seed: u64) -> Option<PanelFigures> {
+        let (width, subjects) = (bundle.output_names().len(), &self.subjects);
+        if self.targets.is_empty() || width == 0 {
+            return None;
+        }
+        let column = |from: usize, to: usize| -> Vec<f64> {
+            self.told.chunks_exact(width).flat_map(|told| &told[from..to]).copied().collect()
+        };
+        Some(match bundle.card.question.as_ref()? {
+            Question::Class { names, .. } => {
+                let class = |target: &Target| match target {
+                    Target::Class(class) => *class,
+                    _ => 0,
+                };
+                let truth: Vec<usize> = self.targets.iter().map(class).collect();
+                PanelFigures::Class(ClassFigures::of(names, subjects, &self.told, &truth, seed))
+            }
+            Question::Amount { .. } => {
+                let amount = |target: &Target| match target {
+                    Target::Amount(amount) => *amount,
+                    _ => f64::NAN,
+                };
+                let central: Vec<[f64; 2]> = self.told.chunks_exact(width).map(|told| [told[1], told[3]]).collect();
+                let rows = Amounts {
+                    subjects,
+                    truth: &self.targets.iter().map(amount).collect::<Vec<f64>>(),
+                    expected: &column(0, 1),
+                    training_mean: bundle.card.found.get(TRAINING_MEAN).copied().unwrap_or(f64::NAN),
+                    cuts: bundle.cuts(),
+                    exceeding: &column(width - bundle.cuts().len(), width),
+                    central: Some(&central),
+                };
+                PanelFigures::Amount(AmountFigures::of(rows, seed))
+            }
+            Question::Time { hours: times, .. } => {
+                let time = |target: &Target| match target {
+                    Target::Time { hours, happened } => (*hours, *happened),
+                    _ => (f64::NAN, false),
+                };
+                let (hours, events): (Vec<f64>, Vec<bool>) = self.targets.iter().map(time).unzip();
+                let rows = Incidences { subjects, hours: &hours, events: &events, times, incidence: &self.told };
+                PanelFigures::Time(SurvivalFigures::of(rows, seed))
+            }
+        })
     }
 
     /// What was told of the rows that are [`seen`](super::matrix::seen), a column a name, for a file.

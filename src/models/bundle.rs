@@ -114,6 +114,12 @@ impl Bundle {
         self.model.output_names()
     }
 
+    /// The amounts that the last outputs tell the probability to reach of, ascending; none where
+    /// no amount is told.
+    pub fn cuts(&self) -> &[f64] {
+        self.model.cuts()
+    }
+
     /// Clears `out` and fills it with what is told of one row (raw features) beside its risk, in
     /// the order of [`Bundle::output_names`].
     ///

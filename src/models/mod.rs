@@ -110,6 +110,11 @@ pub trait Model: Send + Sync + Debug {
         &[]
     }
 
+    /// The amounts that the last of its outputs say the probability to reach of, ascending.
+    fn cuts(&self) -> &[f64] {
+        &[]
+    }
+
     /// Appends what one row has beside its margin: probabilities of classes, of times, an
     /// expected amount. Most models tell nothing more.
     fn outputs(&self, _row: &[f32], _out: &mut Vec<f64>) {}

@@ -415,6 +415,10 @@ impl Model for Panel {
         &self.names
     }
 
+    fn cuts(&self) -> &[f64] {
+        self.scale.as_ref().map_or(&[], |scale| &scale.cuts)
+    }
+
     fn outputs(&self, row: &[f32], out: &mut Vec<f64>) {
         let risks: Vec<f64> = self.risks(row, (0, self.heads.len())).iter().flatten().copied().collect();
         match (&self.question, &self.scale) {
