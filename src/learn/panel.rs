@@ -66,7 +66,7 @@ impl PanelRows {
                     _ => 0,
                 };
                 let truth: Vec<usize> = self.targets.iter().map(class).collect();
-                PanelFigures::Class(ClassFigures::of(names, subjects, &self.told, &truth, seed))
+                PanelFigures::Class(ClassFigures::of(names, &self.told, &truth, subjects, seed))
             }
             Question::Amount { .. } => {
                 let amount = |target: &Target| match target {

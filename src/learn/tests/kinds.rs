@@ -208,7 +208,7 @@ fn which_class_a_stay_ends_in() {
     assert_eq!(all[2], column(&batch, "predicted_boolean_probability"));
     assert_eq!(figures["panel"], serde_json::to_value(report.panel).unwrap());
     assert_eq!(figures["panel"]["kind"], "class");
-    let macro_auroc = figures["panel"]["auroc_macro"].as_f64().unwrap();
+    let macro_auroc = figures["panel"]["macro_auroc"].as_f64().unwrap();
     assert!(macro_auroc > 0.65, "{figures:?}");
 }
 
