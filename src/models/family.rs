@@ -8,6 +8,7 @@ use super::bayes::Bayes;
 use super::bedside::Bedside;
 use super::boosting::Boosted;
 use super::cnn::Cnn;
+use super::committee;
 use super::files::MODEL;
 use super::forest::Forest;
 use super::gru::Gru;
@@ -147,20 +148,29 @@ impl Family {
                 Box::new(model)
             }
             Family::Mlp => {
-                let (model, epochs) = Network::fit(&params.mlp, seed, x, labels, groups)?;
+                let (model, epochs) = committee::fit(params.mlp.networks, seed, x, |seed| {
+                    let (model, epochs) = Network::fit(&params.mlp, seed, x, labels, groups)?;
+                    Ok((Box::new(model), epochs))
+                })?;
                 found.insert("epochs".to_owned(), epochs as f64);
-                Box::new(model)
+                model
             }
             Family::Stack => Box::new(Stack::fit(spec, x, labels, found)?),
             Family::Gru => {
-                let (model, epochs) = Gru::fit(&params.gru, seed, &spec.features, x, labels, groups)?;
+                let (model, epochs) = committee::fit(params.gru.networks, seed, x, |seed| {
+                    let (model, epochs) = Gru::fit(&params.gru, seed, &spec.features, x, labels, groups)?;
+                    Ok((Box::new(model), epochs))
+                })?;
                 found.insert("epochs".to_owned(), epochs as f64);
-                Box::new(model)
+                model
             }
             Family::Cnn => {
-                let (model, epochs) = Cnn::fit(&params.cnn, seed, &spec.features, x, labels, groups)?;
+                let (model, epochs) = committee::fit(params.cnn.networks, seed, x, |seed| {
+                    let (model, epochs) = Cnn::fit(&params.cnn, seed, &spec.features, x, labels, groups)?;
+                    Ok((Box::new(model), epochs))
+                })?;
                 found.insert("epochs".to_owned(), epochs as f64);
-                Box::new(model)
+                model
             }
             Family::Onnx => {
                 let file = spec.onnx.as_deref().ok_or_else(|| ModelError::Import {
@@ -187,10 +197,10 @@ impl Family {
             Family::Boosting => Box::new(
                 Boosted::decode(bytes.to_vec(), features).map_err(|reason| ModelError::corrupt(MODEL, reason))?,
             ),
-            Family::Mlp => Box::new(Network::decode(bytes)?),
+            Family::Mlp => committee::decode(bytes, |one| Ok(Box::new(Network::decode(one)?)))?,
             Family::Stack => Box::new(Stack::decode(bytes, features)?),
-            Family::Gru => Box::new(Gru::decode(bytes)?),
-            Family::Cnn => Box::new(Cnn::decode(bytes)?),
+            Family::Gru => committee::decode(bytes, |one| Ok(Box::new(Gru::decode(one)?)))?,
+            Family::Cnn => committee::decode(bytes, |one| Ok(Box::new(Cnn::decode(one)?)))?,
             Family::Onnx => Box::new(Foreign::decode(bytes)?),
             Family::Svm => Box::new(Svm::decode(bytes)?),
             Family::Knn => Box::new(Knn::decode(bytes)?),

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::committee::MOST;
 use super::{Family, ModelError};
 
 /// Hyperparameters of every family; a fit reads only those of its own.
@@ -134,6 +135,8 @@ pub struct MlpHyper {
     pub validation: f64,
     /// Passes without a better held-back log loss after which it stops.
     pub patience: usize,
+    /// Networks whose log-odds are averaged, each from other weights and with other subjects held back, 1 to 20.
+    pub networks: usize,
 }
 
 impl Default for MlpHyper {
@@ -146,6 +149,7 @@ impl Default for MlpHyper {
             decay: 2e-2,
             validation: 0.2,
             patience: 10,
+            networks: 5,
         }
     }
 }
@@ -186,6 +190,8 @@ pub struct GruHyper {
     pub validation: f64,
     /// Passes without a better held-back log loss after which it stops.
     pub patience: usize,
+    /// Networks whose log-odds are averaged, each from other weights and with other subjects held back, 1 to 20.
+    pub networks: usize,
 }
 
 impl Default for GruHyper {
@@ -199,6 +205,7 @@ impl Default for GruHyper {
             decay: 3e-3,
             validation: 0.15,
             patience: 8,
+            networks: 3,
         }
     }
 }
@@ -225,6 +232,8 @@ pub struct CnnHyper {
     pub validation: f64,
     /// Passes without a better held-back log loss after which it stops.
     pub patience: usize,
+    /// Networks whose log-odds are averaged, each from other weights and with other subjects held back, 1 to 20.
+    pub networks: usize,
 }
 
 impl Default for CnnHyper {
@@ -239,6 +248,7 @@ impl Default for CnnHyper {
             decay: 1e-2,
             validation: 0.15,
             patience: 6,
+            networks: 3,
         }
     }
 }
@@ -349,6 +359,7 @@ impl Hyper {
             decay: 0.0,
             validation: 0.2,
             patience: 10,
+            networks: 1,
         };
         (name == "mlp-64-32").then(|| (Family::Mlp, Hyper { mlp: worked, ..Hyper::default() }))
     }
@@ -404,6 +415,7 @@ impl Hyper {
                     (h.decay >= 0.0 && h.decay < 1.0, "mlp.decay", "must be at least 0 and below 1"),
                     (h.validation > 0.0 && h.validation <= 0.5, "mlp.validation", "must be above 0 and at most 0.5"),
                     (h.patience >= 1, "mlp.patience", "must be at least 1"),
+                    ((1..=MOST).contains(&h.networks), "mlp.networks", "must be 1 to 20"),
                 ]
             }
             Family::Stack => {
@@ -430,6 +442,7 @@ impl Hyper {
                     (h.decay >= 0.0 && h.decay < 1.0, "gru.decay", "must be at least 0 and below 1"),
                     (h.validation > 0.0 && h.validation <= 0.5, "gru.validation", "must be above 0 and at most 0.5"),
                     (h.patience >= 1, "gru.patience", "must be at least 1"),
+                    ((1..=MOST).contains(&h.networks), "gru.networks", "must be 1 to 20"),
                 ]
             }
             Family::Cnn => {
@@ -445,6 +458,7 @@ impl Hyper {
                     (h.decay >= 0.0 && h.decay < 1.0, "cnn.decay", "must be at least 0 and below 1"),
                     (h.validation > 0.0 && h.validation <= 0.5, "cnn.validation", "must be above 0 and at most 0.5"),
                     (h.patience >= 1, "cnn.patience", "must be at least 1"),
+                    ((1..=MOST).contains(&h.networks), "cnn.networks", "must be 1 to 20"),
                 ]
             }
             Family::Onnx => vec![(!self.onnx.file.is_empty(), "onnx.file", "must name the model's file")],

@@ -25,6 +25,7 @@ mod bundle;
 mod calibration;
 mod card;
 mod cnn;
+mod committee;
 mod conformal;
 mod counterfactual;
 mod elastic;

@@ -88,6 +88,7 @@ fn fit(question: &Question, family: Family, rows: usize) -> Result<Bundle, Model
     spec.params.boosting.eta = 0.1;
     spec.params.forest.trees = 40;
     spec.params.svm.landmarks = 100;
+    spec.params.mlp.networks = 1;
     spec.params.knn.rows = 200;
     spec.params.bedside.feature = "a".to_owned();
     spec.params.stack.members = vec![Family::Logistic, Family::Boosting];

@@ -49,6 +49,7 @@ fn problem(seed: u64, rows: usize, linear: bool) -> (Matrix, Vec<bool>) {
 fn spec(family: Family, count: usize) -> FitSpec {
     let mut spec = FitSpec::new(family, "test", names(count), "spec");
     spec.params.svm.landmarks = 300;
+    spec.params.mlp.networks = 2;
     spec.params.knn.rows = 300;
     spec.params.bedside.feature = "feature_0".to_owned();
     spec
