@@ -171,6 +171,9 @@ pub async fn evaluate(
     };
     if let Some(folder) = options.plots {
         plots::write(folder, &evaluation, &importance(&bundle, &sampled)?)?;
+        if let Some(panel) = &evaluation.panel {
+            panel.plot(folder, &evaluation.model)?;
+        }
     }
     Ok(evaluation)
 }

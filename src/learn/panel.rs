@@ -3,10 +3,15 @@
 //! Over all rows, also those that were lost from sight before what the task watches was decided:
 //! figures of times know how to use them.
 
+use std::path::Path;
+
 use serde::Serialize;
 
+use super::LearnError;
 use super::matrix::Row;
 use super::metrics::{AmountFigures, Amounts, ClassFigures, Incidences, SurvivalFigures};
+use super::plots::{write_amounts, write_classes, write_survival};
+use super::train::Named;
 use crate::events::SubjectId;
 use crate::models::{Bundle, Matrix, ModelError, Question, TRAINING_MEAN, Target};
 
@@ -20,6 +25,17 @@ pub enum PanelFigures {
     Amount(AmountFigures),
     /// How soon.
     Time(SurvivalFigures),
+}
+
+impl PanelFigures {
+    /// Draws them into a folder that is there: `confusion.svg`, `observed.svg` or `incidence.svg`.
+    pub(super) fn plot(&self, folder: &Path, model: &Named) -> Result<(), LearnError> {
+        match self {
+            PanelFigures::Class(figures) => write_classes(folder, model, figures),
+            PanelFigures::Amount(figures) => write_amounts(folder, model, figures),
+            PanelFigures::Time(figures) => write_survival(folder, model, figures),
+        }
+    }
 }
 
 /// What a panel told of rows, and what became of them.

@@ -151,7 +151,7 @@ pub(super) fn answer(question: &Question, scale: Option<&Scale>, head: usize, ta
 impl Scale {
     /// The cuts for the amounts of the training rows; `None` for another question. Their order
     /// and the means between them follow from the amounts alone.
-    fn of(question: &Question, targets: &[Target]) -> Option<Scale> {
+    pub(super) fn of(question: &Question, targets: &[Target]) -> Option<Scale> {
         let Question::Amount { cuts: wanted, level, .. } = question else { return None };
         let amount = |target: &Target| match target {
             Target::Amount(amount) => Some(*amount),
