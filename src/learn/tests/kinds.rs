@@ -156,7 +156,8 @@ impl Place {
     }
 
     fn train(&self, task: &Task) -> Result<TrainReport, LearnError> {
-        let trained = learn::train(&self.library, &self.registry, spec(), task, None, 7, &mut |_| {});
+        let mut progress = |_: &str| {};
+        let trained = learn::train(&self.library, &self.registry, spec(), task, None, 7, &mut progress);
         self.runtime.block_on(trained)
     }
 
