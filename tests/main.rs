@@ -19,6 +19,7 @@ mod peer;
 #[allow(dead_code, reason = "benchmarks ask for more")]
 mod process;
 
+mod abstain;
 mod bad_input;
 mod bounds;
 mod chaos;

@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::explain::{Contribution, Explained, Instead, Otherwise};
 use super::fhir::{RiskAssessment, risk_assessment};
 use super::memory::{Decision, Kind};
+use super::reason::Reason;
 use super::score::Decimal;
 use super::stamp::{Span, Stamp};
 use super::{AlertError, Outcome, text};
@@ -63,6 +64,8 @@ pub struct Alert<'a> {
     pub horizon: Micros,
     /// Calibrated probability, 0 to 1; `None` (or not finite) where none can be given.
     pub risk: Option<f64>,
+    /// Why none can be given; told by an alert of kind [`Kind::Indeterminate`] only.
+    pub reason: Option<Reason<'a>>,
     /// The model that gave it.
     pub model: ModelName<'a>,
     /// Why it is so, where the model could say.
@@ -75,10 +78,15 @@ pub struct Alert<'a> {
     pub source: &'a str,
 }
 
-impl Alert<'_> {
+impl<'a> Alert<'a> {
     /// The risk, where there is a finite one.
     pub(super) fn risk(&self) -> Option<f64> {
         self.risk.filter(|risk| risk.is_finite())
+    }
+
+    /// Why there is none, where the alert says that.
+    pub(super) fn reason(&self) -> Option<Reason<'a>> {
+        self.reason.filter(|_| self.decision.kind == Kind::Indeterminate)
     }
 
     /// The id that the alert has, now and whenever the same input is read again.
@@ -110,6 +118,10 @@ struct Json<'a> {
     published_at: Stamp,
     horizon: Span,
     risk: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'a str>,
     threshold: f64,
     model: Model<'a>,
     explanation: Option<Explanation<'a>>,
@@ -153,6 +165,8 @@ struct Explanation<'a> {
 struct Counterfactual<'a> {
     risk: f64,
     changes: Vec<Change<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unchanged: Option<&'a [String]>,
 }
 
 #[derive(Serialize)]
@@ -171,7 +185,11 @@ impl<'a> From<&'a Instead> for Counterfactual<'a> {
             instead: one.instead,
             unit: Some(one.unit.as_str()).filter(|unit| !unit.is_empty()),
         };
-        Counterfactual { risk: instead.risk, changes: instead.changes.iter().map(change).collect() }
+        Counterfactual {
+            risk: instead.risk,
+            changes: instead.changes.iter().map(change).collect(),
+            unchanged: Some(instead.unchanged.as_slice()).filter(|names| !names.is_empty()),
+        }
     }
 }
 
@@ -240,7 +258,12 @@ pub fn alert_id(
 /// [`AlertError::Json`], which writing into memory does not run into.
 pub fn cloud_event(alert: &Alert<'_>) -> Result<CloudEvent, AlertError> {
     let id = alert.id();
-    let text = text::explanation(alert.risk(), alert.explanation, alert.top);
+    let reason = alert.reason();
+    let detail = reason.and_then(|reason| reason.detail(alert.top));
+    let text = match reason {
+        Some(reason) => text::without_risk(reason.words, detail.as_deref()),
+        None => text::explanation(alert.risk(), alert.explanation, alert.top),
+    };
     let json = Json {
         alert_id: &id,
         task: alert.task,
@@ -255,6 +278,8 @@ pub fn cloud_event(alert: &Alert<'_>) -> Result<CloudEvent, AlertError> {
         published_at: Stamp(alert.published_at),
         horizon: Span(alert.horizon),
         risk: alert.risk(),
+        reason: reason.map(|reason| reason.words),
+        detail: detail.as_deref(),
         threshold: alert.decision.threshold,
         model: Model { name: alert.model.name, version: alert.model.version, sha256: alert.model.sha256 },
         explanation: alert.explanation.map(|explained| Explanation {

@@ -28,6 +28,8 @@ pub struct Instead {
     pub changes: Vec<Otherwise>,
     /// The risk then.
     pub risk: f64,
+    /// Concepts derived from the changed ones that are left as they are, since it cannot be told what they would be.
+    pub unchanged: Vec<String>,
 }
 
 /// A concept that would have another value.

@@ -2,23 +2,28 @@
 //!
 //! `probabilityDecimal` is a fraction from 0 to 1, as in HL7's own examples, though the element's
 //! comment speaks of percentages; a note in the resource says so.
+//!
+//! Why there is no probability stands in `qualitativeRisk`, as the code of HL7's `data-absent-reason` and the
+//! reason in words, and in `rationale`. R4's extension for absent data would have to hang on a
+//! `probabilityDecimal` without a value, of which the rule `ras-2` (at most 100) cannot be told to hold.
 
 use serde::Serialize;
 
 use super::event::Alert;
 use super::stamp::Stamp;
-use super::{Kind, Outcome};
+use super::{Kind, Outcome, Reason};
 
 const MODEL_SYSTEM: &str = "urn:auscult:model";
 const ALERT_SYSTEM: &str = "urn:auscult:alert";
 const SUBJECT_SYSTEM: &str = "urn:auscult:subject";
 const ENCOUNTER_SYSTEM: &str = "urn:auscult:encounter";
 const RISK_SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/risk-probability";
+const ABSENT_SYSTEM: &str = "http://terminology.hl7.org/CodeSystem/data-absent-reason";
 
 const NOTE: &str = "probabilityDecimal is a calibrated probability on a scale from 0 to 1, given by a statistical model; \
                     it supports a clinical judgement and does not replace one.";
-const NOTE_INDETERMINATE: &str = "No probability is given: what is known of the patient now does not allow one. An \
-                                  earlier alert stands.";
+const NOTE_INDETERMINATE: &str = "No probability is given, for the reason in the prediction's rationale. An earlier \
+                                  alert stands.";
 
 /// The embedded resource.
 #[derive(Serialize)]
@@ -110,7 +115,7 @@ pub(super) fn risk_assessment<'a>(alert: &Alert<'a>, id: &str, rationale: &'a st
                 None => Concept { coding: None, text: Some(alert.title) },
             },
             probability_decimal: risk,
-            qualitative_risk: risk.map(qualitative),
+            qualitative_risk: risk.map(qualitative).or(alert.reason().map(absent)),
             when_period: Period {
                 start: Stamp(alert.prediction_time),
                 end: Stamp(alert.prediction_time.saturating_add(alert.horizon.max(0))),
@@ -155,4 +160,9 @@ fn qualitative(risk: f64) -> Concept<'static> {
         _ => ("negligible", "negligible likelihood"),
     };
     coded(RISK_SYSTEM, None, code, Some(display), None)
+}
+
+/// That a likelihood is expected and not known, and why.
+fn absent(reason: Reason<'_>) -> Concept<'_> {
+    coded(ABSENT_SYSTEM, None, "unknown", Some("Unknown"), Some(reason.words))
 }

@@ -41,7 +41,8 @@ pub struct Decision<'p> {
     pub kind: Kind,
     /// Name of the tier: the one that holds now, or that held until now.
     pub tier: &'p str,
-    /// The level that decided: where the tier starts or, for [`Kind::Clear`], below what it clears.
+    /// The level that decided: where the tier starts or, for [`Kind::Clear`], below what it clears. `NaN`
+    /// where neither the policy nor a model gives one.
     pub threshold: f64,
 }
 
@@ -115,8 +116,8 @@ impl Memory {
 
 /// Decides what is to be said of a risk, and remembers it.
 ///
-/// `threshold` is [`Policy::threshold_or`] the model's, `at` the prediction time, `risk` `None`
-/// (or not finite) where no risk can be given. A pure function of its arguments:
+/// `threshold` is [`Policy::threshold_or`] the model's (`NaN` where there is no model, and so no risk), `at`
+/// the prediction time, `risk` `None` (or not finite) where no risk can be given. A pure function of its arguments:
 ///
 /// - below the threshold with nothing raised: nothing;
 /// - at or above it with nothing raised: [`Kind::Raise`] in the highest tier that holds;

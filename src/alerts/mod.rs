@@ -13,6 +13,7 @@ mod explain;
 mod fhir;
 mod memory;
 mod policy;
+mod reason;
 mod score;
 mod stamp;
 mod text;
@@ -24,6 +25,7 @@ pub use event::{Alert, CloudEvent, Identifier, ModelName, alert_id, cloud_event}
 pub use explain::{Contribution, Explained, Instead, Otherwise};
 pub use memory::{Decision, Kind, Memory, decide};
 pub use policy::{Clear, Outcome, Policy, RawPolicy, RawTier, Tier};
+pub use reason::Reason;
 pub use score::{Score, Status, score_json};
 
 /// Why an alert or a score cannot be written.

@@ -24,12 +24,21 @@ impl Status<'static> {
     }
 }
 
-impl Status<'_> {
+impl<'a> Status<'a> {
     /// The risk where there is one; a risk that is not finite is none.
     pub fn risk(&self) -> Option<f64> {
         match self {
             Status::Ok(risk) if risk.is_finite() => Some(*risk),
             _ => None,
+        }
+    }
+
+    /// Why there is none; `None` where there is one.
+    pub fn reason(&self) -> Option<&'a str> {
+        match *self {
+            Status::Indeterminate(reason) => Some(reason),
+            Status::Ok(risk) if risk.is_finite() => None,
+            Status::Ok(_) => Some("the model gave no finite number"),
         }
     }
 }
@@ -109,11 +118,6 @@ impl Serialize for Decimal {
 /// [`AlertError::Json`], which writing into memory does not run into.
 pub fn score_json(score: &Score<'_>, out: &mut Vec<u8>) -> Result<(), AlertError> {
     let risk = score.status.risk();
-    let reason = match score.status {
-        Status::Indeterminate(reason) => Some(reason),
-        Status::Ok(_) if risk.is_none() => Some("the model gave no finite number"),
-        Status::Ok(_) => None,
-    };
     let json = Json {
         task: score.task,
         subject: Decimal(score.subject),
@@ -121,7 +125,7 @@ pub fn score_json(score: &Score<'_>, out: &mut Vec<u8>) -> Result<(), AlertError
         prediction_time: Stamp(score.prediction_time),
         risk,
         status: if risk.is_some() { "ok" } else { "indeterminate" },
-        reason,
+        reason: score.status.reason(),
         outputs: if risk.is_some() { Outputs(score.outputs.0, score.outputs.1) } else { Outputs(&[], &[]) },
         model: Model { name: score.model.name, version: score.model.version },
         source: score.source,

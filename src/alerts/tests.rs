@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::events::{DAY, HOUR, SubjectId};
+use crate::models::Grounds;
 
 const NAME: &str = "MRN-132539";
 const MIDNIGHT: i64 = 1_767_398_400_000_000; // 2026-01-03T00:00:00Z
@@ -58,6 +59,7 @@ fn alert<'a>(policy: &'a Policy, explained: &'a Explained<'a>) -> Alert<'a> {
         published_at: MIDNIGHT + 1_500_000,
         horizon: DAY,
         risk: Some(0.83),
+        reason: None,
         model: ModelName { name: "icu_mortality", version: 7, sha256: "ab12" },
         explanation: Some(explained),
         outcome: policy.outcome.as_ref(),
@@ -174,18 +176,63 @@ fn invariant_07_the_identifier_stands_in_the_subjects_only() {
     assert_eq!(plain["riskAssessment"]["subject"]["identifier"], serde_json::json!({"value": NAME}));
 }
 
+const AMBIGUOUS: Reason<'_> = Reason { words: "ambiguous", grounds: None };
+
 #[test]
-fn an_indeterminate_alert_gives_no_number() {
+fn an_indeterminate_alert_gives_a_reason_and_no_number() {
     let (policy, explained) = (policy(false), explained());
     for risk in [None, Some(f64::NAN), Some(f64::INFINITY)] {
         let decision = &Decision { kind: Kind::Indeterminate, ..RAISE };
-        let got = json(&Alert { decision, risk, explanation: None, ..alert(&policy, &explained) });
+        let reason = Some(AMBIGUOUS);
+        let got = json(&Alert { decision, risk, reason, explanation: None, ..alert(&policy, &explained) });
         assert_eq!((&got["kind"], &got["risk"]), (&Value::from("indeterminate"), &Value::Null));
+        assert_eq!((&got["reason"], got.get("detail")), (&Value::from("ambiguous"), None));
         assert_eq!(got["explanation"], Value::Null);
         let prediction = &got["riskAssessment"]["prediction"][0];
-        assert!(prediction.get("probabilityDecimal").is_none() && prediction.get("qualitativeRisk").is_none());
+        assert!(prediction.get("probabilityDecimal").is_none());
+        let absent = serde_json::json!({
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason",
+                        "code": "unknown", "display": "Unknown"}],
+            "text": "ambiguous"});
+        assert_eq!(prediction["qualitativeRisk"], absent);
+        assert_eq!(prediction["rationale"], "no risk can be given: ambiguous");
         assert!(got["riskAssessment"]["note"][0]["text"].as_str().unwrap().starts_with("No probability"));
     }
+}
+
+#[test]
+fn a_reason_says_what_it_rests_on_and_other_alerts_give_none() {
+    let (policy, explained) = (policy(false), explained());
+    let grounds = Grounds::Outside(vec!["heart_rate.max.8h"]);
+    let reason = Some(Reason { words: "unlike anything seen", grounds: Some(&grounds) });
+    let of = |kind, risk| {
+        let decision = &Decision { kind, threshold: f64::NAN, ..RAISE };
+        json(&Alert { decision, risk, reason, ..alert(&policy, &explained) })
+    };
+    let got = of(Kind::Indeterminate, None);
+    let detail = "heart_rate.max.8h lies outside the range seen in training";
+    assert_eq!((&got["reason"], &got["detail"]), (&"unlike anything seen".into(), &detail.into()));
+    let rationale = format!("no risk can be given: unlike anything seen ({detail})");
+    assert_eq!(got["riskAssessment"]["prediction"][0]["rationale"], rationale);
+    assert_eq!(got["threshold"], Value::Null, "without a model there may be none");
+    let raised = of(Kind::Raise, Some(0.83));
+    assert!(raised.get("reason").is_none() && raised.get("detail").is_none());
+    assert!(raised["explanation"]["text"].as_str().unwrap().starts_with("risk 0.83"));
+}
+
+#[test]
+fn a_counterfactual_names_what_it_leaves_as_it_is() {
+    let (policy, explained) = (policy(false), explained());
+    let changes =
+        vec![Otherwise { concept: "heart_rate".to_owned(), unit: "/min".to_owned(), value: 131.0, instead: 90.0 }];
+    let of = |unchanged: &[&str]| {
+        let unchanged = unchanged.iter().map(|name| (*name).to_owned()).collect();
+        let instead = Some(Instead { changes: changes.clone(), risk: 0.25, unchanged });
+        json(&alert(&policy, &explained.clone().with_instead(instead)))["explanation"]["counterfactual"].take()
+    };
+    let change = serde_json::json!([{"concept": "heart_rate", "value": 131.0, "instead": 90.0, "unit": "/min"}]);
+    assert_eq!(of(&[]), serde_json::json!({"risk": 0.25, "changes": change}));
+    assert_eq!(of(&["news2"]), serde_json::json!({"risk": 0.25, "changes": change, "unchanged": ["news2"]}));
 }
 
 proptest! {
@@ -279,6 +326,7 @@ fn the_resource_has_the_fields_and_types_of_the_official_examples() {
         ("prediction[].whenPeriod.start", "string"),
         ("prediction[].whenPeriod.end", "string"),
         ("prediction[].rationale", "string"),
+        ("prediction[].qualitativeRisk.text", "string"),
     ];
     for (path, name) in defined {
         assert_eq!(official.insert(path.to_owned(), name), None, "{path} is in an example, so it need not be listed");
@@ -288,7 +336,9 @@ fn the_resource_has_the_fields_and_types_of_the_official_examples() {
         for kind in [Kind::Raise, Kind::Escalate, Kind::Clear, Kind::Indeterminate] {
             let decision = &Decision { kind, ..RAISE };
             let risk = (kind != Kind::Indeterminate).then_some(0.83);
-            let resource = json(&Alert { decision, risk, ..alert(policy, &explained) })["riskAssessment"].take();
+            let reason = Some(AMBIGUOUS);
+            let resource =
+                json(&Alert { decision, risk, reason, ..alert(policy, &explained) })["riskAssessment"].take();
             let mut ours = BTreeMap::new();
             shape("", &resource, &mut ours);
             for (path, name) in &ours {

@@ -51,9 +51,38 @@ pub(super) fn explanation(risk: Option<f64>, explained: Option<&Explained<'_>>, 
             let to = quantity(&Contribution { value: one.instead, ..value });
             let _ = write!(text, "{before}{} {to} instead of {}", one.concept.replace('_', " "), quantity(&value));
         }
-        let _ = write!(text, " (risk {:.2})", instead.risk);
+        let _ = write!(text, " (risk {:.2}", instead.risk);
+        if !instead.unchanged.is_empty() {
+            let names: Vec<String> = instead.unchanged.iter().map(|name| name.replace('_', " ")).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let _ = write!(text, ", with {} unchanged", list(&names, top));
+        }
+        text.push(')');
     }
     text
+}
+
+/// That there is no risk, and why.
+pub(super) fn without_risk(reason: &str, detail: Option<&str>) -> String {
+    match detail {
+        Some(detail) => format!("no risk can be given: {reason} ({detail})"),
+        None => format!("no risk can be given: {reason}"),
+    }
+}
+
+/// Names with commas and an "and", at most `top` of them: `a, b and 3 others`.
+pub(super) fn list(names: &[&str], top: usize) -> String {
+    let (named, others) = names.split_at(top.min(names.len()));
+    let mut words: Vec<String> = named.iter().map(|name| (*name).to_owned()).collect();
+    match others.len() {
+        0 => {}
+        1 => words.push("1 other".to_owned()),
+        others => words.push(format!("{others} others")),
+    }
+    match words.as_slice() {
+        [before @ .., last] if !before.is_empty() => format!("{} and {last}", before.join(", ")),
+        _ => words.concat(),
+    }
 }
 
 /// What the features of one concept say together.
@@ -252,13 +281,18 @@ mod tests {
             instead,
         };
         let changes = vec![one("lactate", "mmol/L", 4.1, 2.05), one("heart_rate", "/min", 131.0, 90.0)];
-        let instead = Some(Instead { changes, risk: 0.28 });
-        let explained = Explained::new(0.1, 0.1, Vec::new()).unwrap().with_instead(instead);
+        let mut instead = Instead { changes, risk: 0.28, unchanged: Vec::new() };
+        let said = |instead: &Instead| {
+            let explained = Explained::new(0.1, 0.1, Vec::new()).unwrap().with_instead(Some(instead.clone()));
+            explanation(Some(0.1), Some(&explained), 5)
+        };
         assert_eq!(
-            explanation(Some(0.1), Some(&explained), 5),
+            said(&instead),
             "risk 0.10 from a base of 0.10; below the threshold with lactate 2.05 mmol/L instead of 4.1 mmol/L and \
              heart rate 90/min instead of 131/min (risk 0.28)"
         );
+        instead.unchanged = vec!["news2".to_owned(), "shock_index".to_owned()];
+        assert!(said(&instead).ends_with("(risk 0.28, with news2 and shock index unchanged)"));
     }
 
     #[test]
@@ -267,6 +301,7 @@ mod tests {
         assert_eq!(explanation(Some(0.1), Some(&flat), 5), "risk 0.10 from a base of 0.10");
         assert_eq!(explanation(Some(0.1), None, 5), "risk 0.10");
         assert_eq!(explanation(None, Some(&flat), 5), "no risk can be given from what is known now");
+        assert_eq!(without_risk("ambiguous", None), "no risk can be given: ambiguous");
     }
 
     #[test]

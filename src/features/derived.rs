@@ -181,14 +181,19 @@ fn extend(derived: &Derived, own: &mut Series, series: &[Series], from: Micros, 
     }
 }
 
+/// Whether a sample of that time counts at a moment.
+pub(super) fn is_within(within: Option<Micros>, time: Micros, at: Micros) -> bool {
+    match within {
+        None => true,
+        // A static sample is as old as can be, except to other static ones.
+        Some(_) if time == STATIC => at == STATIC,
+        Some(within) => time > at.saturating_sub(within),
+    }
+}
+
 /// What an input is at a moment, of its samples up to then.
 fn taken(input: &Input, samples: &[Sample], at: Micros) -> f64 {
-    // A static sample is as old as can be, except to other static ones.
-    let is_within = |sample: &Sample| match input.within {
-        None => true,
-        Some(_) if sample.time == STATIC => at == STATIC,
-        Some(within) => sample.time > at.saturating_sub(within),
-    };
+    let is_within = |sample: &Sample| is_within(input.within, sample.time, at);
     let Some(last) = samples.last().filter(|last| is_within(last)) else {
         return if input.take == Take::Count { 0.0 } else { f64::NAN };
     };

@@ -43,7 +43,7 @@ pub(crate) mod tests;
 pub use describe::Description;
 pub use due::{Due, NOT_OBSERVED, Prediction};
 pub use fold::{Applied, CATCH_UP, Fold};
-pub use lever::Levels;
+pub use lever::{Levels, Vector};
 pub use rest::Asleep;
 pub use spec::FeatureSpec;
 pub use trigger::{RawTrigger, Trigger, TriggerKind};

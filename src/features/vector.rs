@@ -178,7 +178,7 @@ fn demographic_of(demographic: Demographic, moment: &Moment) -> Option<f64> {
 }
 
 /// The number of a feature: what f32 cannot hold is missing, so that no model meets an infinity.
-fn number(value: f64) -> f32 {
+pub(super) fn number(value: f64) -> f32 {
     let value = value as f32;
     if value.is_finite() { value } else { f32::NAN }
 }

@@ -1,7 +1,8 @@
 //! Long work on a thread of its own, while the calling thread says that it goes on.
 //!
 //! A fit may take minutes in which a library says nothing; whoever waits for it (a spinner,
-//! the health of the role `train`) hears from it all the same.
+//! the health of the role `train`) hears from it all the same: the last words again, by which
+//! progress can be told from patience.
 
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;

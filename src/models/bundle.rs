@@ -8,7 +8,7 @@ use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
 use super::panel::Panel;
 use super::preprocess::Preprocess;
 use super::sequence::tabular;
-use super::{Assessment, Card, Explanation, Family, Link, Model, ModelError};
+use super::{Assessment, Card, Explanation, Family, Grounds, Link, Model, ModelError};
 
 /// Rows that are preprocessed at a time.
 const BLOCK: usize = 64;
@@ -106,6 +106,11 @@ impl Bundle {
             }
         }));
         Ok(())
+    }
+
+    /// What the doubt about one row (raw features) rests on, where features tell: see [`Bundle::assess`].
+    pub fn grounds(&self, row: &[f32]) -> Option<Grounds<'_>> {
+        self.card.conformal.as_ref()?.grounds(row, &self.card.features)
     }
 
     /// Names of what [`Bundle::outputs`] tells: the classes, the times, or `mean` and quantiles;

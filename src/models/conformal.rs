@@ -74,6 +74,22 @@ impl Doubt {
     }
 }
 
+/// What a doubt rests on, where features tell; says nothing of their values.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Grounds<'a> {
+    /// Too few features are present.
+    Present {
+        /// How many are.
+        known: usize,
+        /// Of how many.
+        of: usize,
+        /// How many have to be.
+        least: usize,
+    },
+    /// These are out of the training rows' range, or no training row has them; in the order of a row.
+    Outside(Vec<&'a str>),
+}
+
 /// What a model says of a row.
 #[derive(Copy, Clone, PartialEq, Debug)]
 pub struct Assessment {
@@ -142,9 +158,9 @@ impl Conformal {
     pub(super) fn assess(&self, row: &[f32], margin: f64, risk: f64) -> Assessment {
         let possible =
             [self.without_to.is_none_or(|to| margin <= to), self.with_from.is_none_or(|from| margin >= from)];
-        let doubt = if self.least_present.is_some_and(|least| f64::from(present(row)) < least) {
+        let doubt = if self.is_short(row) {
             Some(Doubt::TooLittleData)
-        } else if self.most_outside.is_some_and(|most| f64::from(outside(row, &self.ranges)) > most) {
+        } else if self.is_strange(row) {
             Some(Doubt::Novel)
         } else {
             match possible {
@@ -154,6 +170,26 @@ impl Conformal {
             }
         };
         Assessment { risk, possible, doubt }
+    }
+
+    /// What the doubt about a raw row of these features rests on; `None` where it is not theirs but the
+    /// margin's, or there is none.
+    pub(super) fn grounds<'a>(&self, row: &[f32], features: &'a [String]) -> Option<Grounds<'a>> {
+        if self.is_short(row) {
+            let least = self.least_present.map_or(0, |least| least.ceil() as usize);
+            return Some(Grounds::Present { known: present(row) as usize, of: features.len(), least });
+        }
+        let of = row.iter().zip(&self.ranges).zip(features);
+        let names = of.filter(|((value, range), _)| is_outside(**value, **range)).map(|(_, name)| name.as_str());
+        self.is_strange(row).then(|| Grounds::Outside(names.collect()))
+    }
+
+    fn is_short(&self, row: &[f32]) -> bool {
+        self.least_present.is_some_and(|least| f64::from(present(row)) < least)
+    }
+
+    fn is_strange(&self, row: &[f32]) -> bool {
+        self.most_outside.is_some_and(|most| f64::from(outside(row, &self.ranges)) > most)
     }
 
     /// Checks what a loaded card claims of rows of `features` features.
@@ -198,11 +234,11 @@ fn present(row: &[f32]) -> u32 {
 
 /// Features of a row that are out of their range, or that no training row has.
 fn outside(row: &[f32], ranges: &[Option<[f32; 2]>]) -> u32 {
-    let is_outside = |(&value, range): (&f32, &Option<[f32; 2]>)| match range {
-        Some([low, high]) => value < *low || value > *high,
-        None => !value.is_nan(),
-    };
-    row.iter().zip(ranges).map(|one| u32::from(is_outside(one))).sum()
+    row.iter().zip(ranges).map(|(value, range)| u32::from(is_outside(*value, *range))).sum()
+}
+
+fn is_outside(value: f32, range: Option<[f32; 2]>) -> bool {
+    range.map_or(!value.is_nan(), |[low, high]| value < low || value > high)
 }
 
 /// The range of each feature: its extreme values, but for the most extreme of very many.
@@ -328,6 +364,28 @@ mod tests {
         // Fewer than 199 rows cannot speak for one in 200.
         let few = Conformal::fit(settings, &train, &rows(198), &margins, &labels);
         assert_eq!((few.least_present, few.most_outside, few.ranges.len()), (None, None, 0));
+    }
+
+    #[test]
+    fn a_doubt_names_the_features_it_rests_on() {
+        let conformal = Conformal {
+            error_rate: 0.1,
+            calibrated_on: Counts::default(),
+            with_from: Some(0.0),
+            without_to: Some(0.0),
+            least_present: Some(2.0),
+            most_outside: Some(1.0),
+            ranges: vec![Some([0.0, 1.0]), None, Some([0.0, 1.0])],
+        };
+        let names = ["a", "b", "c"].map(str::to_owned);
+        let grounds = |row: [f32; 3]| conformal.grounds(&row, &names);
+        let short = Grounds::Present { known: 1, of: 3, least: 2 };
+        assert_eq!(grounds([9.0, f32::NAN, f32::NAN]), Some(short), "what is missing comes first, as in the doubt");
+        assert_eq!(grounds([9.0, 0.5, 0.5]), Some(Grounds::Outside(vec!["a", "b"])));
+        for row in [[9.0, f32::NAN, 0.5], [0.5, f32::NAN, 0.5]] {
+            assert_eq!(conformal.assess(&row, 0.0, 0.5).doubt, Some(Doubt::Ambiguous));
+            assert_eq!(grounds(row), None, "one feature out of range makes no doubt");
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ mod tests;
 pub use bundle::{Bundle, Scratch};
 pub use calibration::{Calibration, Link};
 pub use card::{Card, Counts, FORMAT};
-pub use conformal::{Abstain, Assessment, Conformal, Doubt};
+pub use conformal::{Abstain, Assessment, Conformal, Doubt, Grounds};
 pub use counterfactual::{Change, Counterfactual, Lever, counterfactual};
 pub use error::ModelError;
 pub use explain::{Attribution, Explanation};

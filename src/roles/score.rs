@@ -14,11 +14,11 @@ use super::moves::Moves;
 use super::recover::{Part, memory_key, recover, wake};
 use super::{Context, RoleError, wall_now};
 use crate::alerts::{
-    Alert, Contribution, Decision, Explained, Identifier, Instead, ModelName, Otherwise, Score, Status, cloud_event,
-    decide, score_json,
+    Alert, Contribution, Decision, Explained, Identifier, Instead, ModelName, Otherwise, Reason, Score, Status,
+    cloud_event, decide, score_json,
 };
 use crate::events::{self, EventsView};
-use crate::features::{Applied, Due, FeatureSpec, Fold, Levels, Prediction};
+use crate::features::{Applied, Due, FeatureSpec, Fold, Levels, Prediction, Vector};
 use crate::kafka::{
     Block, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings, Transactions,
 };
@@ -247,14 +247,17 @@ impl<'c> Scoring<'c> {
         for (row, prediction) in due.rows.iter().enumerate() {
             let task = &self.context.site.tasks[prediction.trigger];
             let champion = self.champions.of(prediction.trigger).cloned();
-            let (status, risk) = (statuses[row], statuses[row].risk());
-            let values = &due.values[row * columns..(row + 1) * columns];
+            let status = statuses[row];
+            let vector = Vector {
+                values: &due.values[row * columns..(row + 1) * columns],
+                observed: &due.observed[row * columns..(row + 1) * columns],
+                at: prediction.time,
+            };
             let mut outputs: (&[String], &[f64]) = (&[], &[]);
             if let Some(champion) = champion.as_ref().filter(|champion| !champion.bundle.output_names().is_empty()) {
-                champion.bundle.outputs(values, &mut self.outputs)?;
+                champion.bundle.outputs(vector.values, &mut self.outputs)?;
                 outputs = (champion.bundle.output_names(), &self.outputs);
             }
-            let model = champion.as_ref().map_or(ModelName { name: &task.name, version: 0, sha256: "" }, name);
             score_json(
                 &Score {
                     task: &task.name,
@@ -262,18 +265,15 @@ impl<'c> Scoring<'c> {
                     encounter: prediction.encounter.as_deref(),
                     prediction_time: prediction.time,
                     status,
-                    model,
+                    model: name(task, champion.as_ref()),
                     outputs,
                     source: &prediction.source,
                 },
                 &mut self.json,
             )?;
             self.outbox.push(SCORES, prediction.subject.0.to_string().as_bytes(), &self.json);
-            *self.made.scores.entry((prediction.trigger, risk.is_some())).or_default() += 1;
-            if let Some(champion) = &champion {
-                let observed = &due.observed[row * columns..(row + 1) * columns];
-                self.alert(prediction, self.origins[row], champion, risk, values, observed)?;
-            }
+            *self.made.scores.entry((prediction.trigger, status.risk().is_some())).or_default() += 1;
+            self.alert(prediction, self.origins[row], champion.as_ref(), status, &vector)?;
         }
         self.due = due;
         Ok(())
@@ -305,21 +305,21 @@ impl<'c> Scoring<'c> {
         Ok(statuses)
     }
 
-    /// Decides about one risk; an alert and the policy's memory go into the outbox.
+    /// Decides about one risk, or that there is none; an alert and the policy's memory go into the outbox.
     fn alert(
         &mut self,
         prediction: &Prediction,
         origin: Origin,
-        champion: &Champion,
-        risk: Option<f64>,
-        values: &[f32],
-        observed: &[i64],
+        champion: Option<&Champion>,
+        status: Status<'_>,
+        vector: &Vector<'_>,
     ) -> Result<(), RoleError> {
         let site = &self.context.site;
         let task = &site.tasks[prediction.trigger];
         let Some(part) = self.parts.get_mut(&origin.partition) else { return Ok(()) };
         let key = memory_key(&task.name, prediction.subject.0, prediction.encounter.as_deref());
-        let threshold = task.policy.threshold_or(champion.bundle.threshold());
+        let risk = status.risk();
+        let threshold = task.policy.threshold_or(champion.map_or(f64::NAN, |champion| champion.bundle.threshold()));
         if !part.memory.contains_key(&key) && risk.is_none_or(|risk| risk < threshold) {
             // Nothing stands and nothing rises: nothing to remember either.
             return Ok(());
@@ -332,9 +332,10 @@ impl<'c> Scoring<'c> {
         } else {
             None
         };
+        let grounds = champion.and_then(|champion| champion.bundle.grounds(vector.values));
         // An alert without its reasons is better than none.
-        let explained = risk.and_then(|risk| {
-            Self::explain(self.context, task, champion, risk, values, observed)
+        let explained = champion.zip(risk).and_then(|(champion, risk)| {
+            Self::explain(self.context, task, champion, risk, vector)
                 .inspect_err(|error| tracing::error!(task = task.name, %error, "an alert goes out without its reasons"))
                 .ok()
         });
@@ -349,7 +350,8 @@ impl<'c> Scoring<'c> {
             published_at: wall_now(),
             horizon: task.horizon,
             risk,
-            model: name(champion),
+            reason: status.reason().map(|words| Reason { words, grounds: grounds.as_ref() }),
+            model: name(task, champion),
             explanation: explained.as_ref(),
             outcome: task.policy.outcome.as_ref(),
             top: task.policy.top,
@@ -368,25 +370,24 @@ impl<'c> Scoring<'c> {
         task: &Task,
         champion: &Champion,
         risk: f64,
-        values: &[f32],
-        observed: &[i64],
+        vector: &Vector<'_>,
     ) -> Result<Explained<'c>, RoleError> {
         let features = &context.site.features;
-        let explanation = champion.bundle.explain(values)?;
+        let explanation = champion.bundle.explain(vector.values)?;
         let contributions = explanation
             .contributions
             .iter()
             .enumerate()
             .map(|(i, &contribution)| Contribution {
                 feature: features.name(i),
-                value: values[i],
+                value: vector.values[i],
                 unit: Some(features.unit(i)).filter(|unit| !unit.is_empty()),
-                observed_at: Some(observed[i]).filter(|&at| at != i64::MIN),
+                observed_at: Some(vector.observed[i]).filter(|&at| at != i64::MIN),
                 contribution,
             })
             .collect();
         let explained = Explained::new(risk, explanation.base, contributions)?.with_error(explanation.error);
-        Ok(explained.with_instead(Self::instead(features, task, champion, risk, values)?))
+        Ok(explained.with_instead(Self::instead(features, task, champion, risk, vector)?))
     }
 
     /// What would have to be otherwise for a risk to lie below the threshold.
@@ -395,7 +396,7 @@ impl<'c> Scoring<'c> {
         task: &Task,
         champion: &Champion,
         risk: f64,
-        values: &[f32],
+        vector: &Vector<'_>,
     ) -> Result<Option<Instead>, RoleError> {
         let threshold = task.policy.threshold_or(champion.bundle.threshold());
         if risk < threshold {
@@ -406,6 +407,7 @@ impl<'c> Scoring<'c> {
         let usual = &champion.bundle.card.usual;
         let lever = |levels: &Levels| {
             // The last value stands first; where it is not known, whatever is.
+            let values = vector.values;
             let known = levels.columns.iter().map(|&column| column as usize).find(|&column| !values[column].is_nan());
             let (from, to) = known.map_or((None, None), |at| (Some(values[at]), usual.get(at).copied().flatten()));
             Lever { from: from.unwrap_or(f32::NAN), usual: to.unwrap_or(f32::NAN) }
@@ -413,16 +415,13 @@ impl<'c> Scoring<'c> {
         let levers: Vec<Lever> = concepts.iter().map(lever).collect();
         let (mut row, mut risks) = (Vec::new(), Vec::new());
         let mut then = |changes: &[Change]| {
-            row.clear();
-            row.extend_from_slice(values);
-            for change in changes {
-                features.set_level(&concepts[change.lever], change.to, &mut row);
-            }
+            features.with_levels(vector, &levels_at(&concepts, changes), &mut row);
             champion.bundle.score(&row, &mut risks)?;
             Ok(risks.first().copied().unwrap_or(f64::NAN))
         };
-        let found = counterfactual(&levers, threshold, &mut then)?;
-        Ok(found.map(|found| Instead {
+        let Some(found) = counterfactual(&levers, threshold, &mut then)? else { return Ok(None) };
+        let unchanged = features.with_levels(vector, &levels_at(&concepts, &found.changes), &mut row);
+        Ok(Some(Instead {
             changes: found
                 .changes
                 .iter()
@@ -434,6 +433,7 @@ impl<'c> Scoring<'c> {
                 })
                 .collect(),
             risk: found.risk,
+            unchanged: unchanged.into_iter().map(str::to_owned).collect(),
         }))
     }
 
@@ -498,6 +498,15 @@ impl<'c> Scoring<'c> {
     }
 }
 
-fn name(champion: &Champion) -> ModelName<'_> {
-    ModelName { name: &champion.model.name, version: champion.model.version, sha256: &champion.model.sha256 }
+/// The model that was asked; without one, the name that the task's models have.
+fn name<'m>(task: &'m Task, champion: Option<&'m Champion>) -> ModelName<'m> {
+    match champion {
+        Some(Champion { model, .. }) => ModelName { name: &model.name, version: model.version, sha256: &model.sha256 },
+        None => ModelName { name: &task.name, version: 0, sha256: "" },
+    }
+}
+
+/// The levels of concepts after changes of the levers that stand for them.
+fn levels_at<'l>(concepts: &'l [Levels], changes: &[Change]) -> Vec<(&'l Levels, f32)> {
+    changes.iter().map(|change| (&concepts[change.lever], change.to)).collect()
 }

@@ -15,7 +15,7 @@ use crate::kafka::{Feeder, KafkaError};
 use crate::learn::{self, Announcement, Registry, Task, TrainReport};
 use crate::library::{Library, Table};
 use crate::settings::Settings;
-use crate::telemetry::{Beat, Metrics, compact_every, fault};
+use crate::telemetry::{Beat, Health, Metrics, compact_every, fault};
 
 /// Settlements after which the small files they left are put together.
 const COMPACT_EVERY: u32 = 50;
@@ -52,6 +52,30 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
         }
     }
     Ok(())
+}
+
+/// Watches a training: the role lives while a fit computes, but a fit that hangs is late all the same.
+struct Watch {
+    beat: Beat,
+    /// What it said last.
+    last: String,
+}
+
+impl Watch {
+    /// From now on it must say something new every `deadline`.
+    fn new(health: &Health, deadline: Duration) -> Watch {
+        let beat = health.watch("training", deadline);
+        beat.ready(true);
+        Watch { beat, last: String::new() }
+    }
+
+    /// Takes note of what it says. The same again is what is heard of one that is silent.
+    fn hear(&mut self, what: &str) {
+        if what != self.last {
+            self.beat.beat();
+            what.clone_into(&mut self.last);
+        }
+    }
 }
 
 /// Labels that settle between trainings.
@@ -123,8 +147,10 @@ pub fn train_once(context: &Context, task: &Task, beat: &Beat) -> Result<Option<
     let library = context.runtime.block_on(Library::open(&settings.library))?;
     let registry = Registry::open(&settings.registry)?;
     let features = std::sync::Arc::clone(&context.site.features);
+    let mut watch = Watch::new(&context.health, settings.train_deadline);
     let mut progress = |what: &str| {
         beat.beat();
+        watch.hear(what);
         tracing::info!(task = task.name, what, "training");
     };
     let trained =
@@ -165,4 +191,26 @@ pub fn announce(settings: &Settings, registry: &Registry, task: &str) -> Result<
     let value = serde_json::to_vec(&announcement)?;
     feeder.send(&settings.topics.models, Some(task.as_bytes()), &value, None)?;
     feeder.flush(settings.kafka.deadline).map_err(|error: KafkaError| error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_training_that_says_nothing_new_is_late_and_ready_and_no_longer_watched_once_it_ends() {
+        let (health, deadline) = (Health::new(), Duration::from_millis(200));
+        let mut watch = Watch::new(&health, deadline);
+        assert!(health.unready().is_empty() && health.late().is_empty());
+        watch.hear("fitting");
+        std::thread::sleep(deadline * 2);
+        watch.hear("fitting");
+        assert_eq!((health.late(), health.unready()), (vec!["training"], vec![]));
+        watch.hear("judging");
+        assert!(health.late().is_empty());
+        std::thread::sleep(deadline * 2);
+        assert_eq!(health.late(), ["training"]);
+        drop(watch);
+        assert!(health.late().is_empty());
+    }
 }

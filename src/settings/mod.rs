@@ -45,6 +45,8 @@ pub struct Settings {
     pub limits: Limits,
     /// When the archive commits.
     pub archive: Archive,
+    /// How long a training may go on without saying that it got further (`train.deadline`).
+    pub train_deadline: Duration,
     /// Whether alerts name the patient (`alerts.identify`).
     pub identify: bool,
     /// Address of the role `serve`.

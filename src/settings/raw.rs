@@ -90,6 +90,9 @@ every = "10s"
 rows = 200_000
 settle = "10min"
 
+[train]
+deadline = "6h"
+
 [alerts]
 identify = true
 

@@ -83,6 +83,7 @@ impl Reader<'_> {
         let time = self.time();
         let limits = self.limits();
         let archive = self.archive();
+        let train_deadline = self.span("train.deadline", "1min", "30d");
         let identify = self.read("alerts.identify", "true or false", flag);
         let listen = self.read("serve.listen", "an address and a port", address);
         let shutdown_deadline = self.span("shutdown.deadline", "1s", "1h");
@@ -96,6 +97,7 @@ impl Reader<'_> {
             time: time?,
             limits: limits?,
             archive: archive?,
+            train_deadline: train_deadline?,
             identify: identify?,
             listen: listen?,
             shutdown_deadline: shutdown_deadline?,

@@ -1,6 +1,7 @@
 //! Tests of the fold as a whole.
 
 mod extraction;
+mod lever;
 pub(crate) mod oracle;
 mod recovery;
 mod scores;

@@ -37,6 +37,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.limits.batch_bytes, 700_000);
     assert_eq!(settings.limits.linger, Duration::from_millis(5));
     assert_eq!(settings.listen, "127.0.0.1:9464".parse().unwrap());
+    assert_eq!(settings.train_deadline, Duration::from_secs(6 * 3600));
     assert!(settings.identify);
     let here = std::env::current_dir().unwrap();
     assert_eq!(settings.library.to_file_path().unwrap(), here.join("data/library"));
