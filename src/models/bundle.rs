@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::family::Needs;
 use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
 use super::preprocess::Preprocess;
 use super::sequence::tabular;
@@ -34,7 +33,7 @@ impl Bundle {
     pub(super) fn assemble(card: Card, preprocess: Preprocess, model: Box<dyn Model>) -> Result<Bundle, ModelError> {
         card.check()?;
         preprocess.check().map_err(|reason| ModelError::corrupt(PREPROCESS, reason))?;
-        if preprocess.is_raw() != (card.family.needs() == Needs::Raw) {
+        if !card.family.takes(&preprocess) {
             return Err(ModelError::corrupt(PREPROCESS, "it is not of the kind that the family needs"));
         }
         let (used, all) = (preprocess.features(), card.features.len());

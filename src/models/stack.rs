@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::calibration::{sigmoid, softplus};
-use super::family::Needs;
 use super::files::MODEL;
 use super::fit::fit_on;
 use super::jobs::{at_once, side_by_side};
@@ -136,7 +135,7 @@ impl Stack {
             return Err("a weight of the stack is negative or too large".to_owned());
         }
         let fits = |member: &Member| {
-            member.preprocess.is_raw() == (member.family.needs() == Needs::Raw)
+            member.family.takes(&member.preprocess)
                 // A member that reads no grid sees the columns before it.
                 && (1..=self.columns).contains(&member.preprocess.features())
                 && member.preprocess.columns() == member.model.columns()
