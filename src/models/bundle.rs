@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::family::Needs;
 use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
 use super::panel::Panel;
 use super::preprocess::Preprocess;
@@ -36,8 +35,8 @@ impl Bundle {
     pub(super) fn assemble(card: Card, preprocess: Preprocess, model: Box<dyn Model>) -> Result<Bundle, ModelError> {
         card.check()?;
         preprocess.check().map_err(|reason| ModelError::corrupt(PREPROCESS, reason))?;
-        let takes_raw = card.question.is_some() || card.family.needs() == Needs::Raw;
-        if preprocess.is_raw() != takes_raw {
+        let fits = if card.question.is_some() { preprocess.is_raw() } else { card.family.takes(&preprocess) };
+        if !fits {
             return Err(ModelError::corrupt(PREPROCESS, "it is not of the kind that the family needs"));
         }
         let selected = card.selected.as_ref().map(|selected| selected.names(&card.features));

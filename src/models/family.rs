@@ -16,6 +16,7 @@ use super::knn::Knn;
 use super::linear::Linear;
 use super::neural::Network;
 use super::onnx::Foreign;
+use super::preprocess::Preprocess;
 use super::stack::Stack;
 use super::svm::Svm;
 use super::{FitSpec, Hyper, Matrix, Model, ModelError};
@@ -55,7 +56,7 @@ pub enum Family {
 pub(super) enum Needs {
     /// Nothing: it knows what to do with a gap.
     Raw,
-    /// Gaps filled and no more: the columns are the features.
+    /// Gaps filled and no more: the columns are the features. Nothing, if the model knows what to do with a gap.
     Whole,
     /// Gaps filled, masks added.
     Filled,
@@ -116,6 +117,11 @@ impl Family {
             Family::Forest => Needs::Filled,
             Family::Logistic | Family::Mlp | Family::Svm | Family::Knn | Family::Bayes => Needs::Scaled,
         }
+    }
+
+    /// Whether rows that went through it are of the kind that it needs.
+    pub(super) fn takes(self, preprocess: &Preprocess) -> bool {
+        self.needs() == Needs::Whole || preprocess.is_raw() == (self.needs() == Needs::Raw)
     }
 
     /// Whether it reads the hourly grid, or has members that may; the others see only the columns before it.

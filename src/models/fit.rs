@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::boosting::{self, Boosted};
 use super::card::check_features;
+use super::onnx::Foreign;
 use super::panel::{Panel, PanelSpec};
 use super::preprocess::Preprocess;
 use super::sequence::tabular;
@@ -266,7 +267,10 @@ pub(super) fn fit_on(
     }
     let cut = (!family.reads_grid() && table < x.columns()).then(|| x.leading(table));
     let x = cut.as_ref().unwrap_or(x);
-    let preprocess = Preprocess::fit(family, x);
+    let preprocess = match &spec.onnx {
+        Some(file) if family == Family::Onnx && Foreign::knows_gaps(file) => Preprocess::Raw { features: x.columns() },
+        _ => Preprocess::fit(family, x),
+    };
     let prepared = (!preprocess.is_raw()).then(|| preprocess.apply_all(x));
     let model = family.fit(spec, prepared.as_ref().unwrap_or(x), labels, found)?;
     Ok((preprocess, model))

@@ -7,7 +7,6 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::family::Needs;
 use super::files::MODEL;
 use super::fit::fit_on;
 use super::preprocess::Preprocess;
@@ -64,7 +63,7 @@ impl Member {
 
     /// Whether its parts fit together and into raw rows of `width`.
     pub(super) fn check(&self, width: usize) -> Result<(), String> {
-        let fits = self.preprocess.is_raw() == (self.family.needs() == Needs::Raw)
+        let fits = self.family.takes(&self.preprocess)
             // A member that reads no grid sees the columns before it.
             && (1..=width).contains(&self.preprocess.features())
             && self.preprocess.columns() == self.model.columns();

@@ -1,33 +1,45 @@
-//! A user's own model in ONNX, run by tract.
+//! A user's own model in ONNX, run by tract, or by our own code where it is a plain network.
 //!
 //! Nothing is fitted: the file is taken as it is, and calibration, threshold and judgement follow as for any
 //! other family. It promises that a row runs alone, whatever rows are beside it, and that a file which tract
 //! cannot run is refused when it is taken in, not when a patient is to be scored.
 //!
-//! The model takes one tensor of f32, `[1, features]` (or `[features]`), and gives the probability of the
-//! outcome, or its log-odds, as the last number of its last output: `[1, 1]`, `[1]`, or `[1, 2]` as
-//! scikit-learn's classifiers do (converted with `zipmap` off).
+//! The model takes one tensor of f32, `[1, features]`, and gives the probability of the outcome, or its
+//! log-odds, as the last number of its last output: `[1, 1]`, `[1]`, or `[1, 2]` as scikit-learn's classifiers do
+//! (with or without `zipmap`). A model that imputes, or has trees that know where a gap goes, gets gaps as NaN;
+//! to any other they are filled with the training medians.
 
-use std::io::Cursor;
-use std::sync::Arc;
+mod graph;
+mod ops;
+mod plain;
+mod svm;
+#[cfg(test)]
+mod tests;
+mod trees;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use tract_onnx::prelude::{
-    Datum as _, Framework as _, InferenceFact, InferenceModelExt as _, IntoRunnable as _, Tensor, TractResult, tvec,
-};
-use tract_onnx::tract_core::model::TypedSimplePlan;
+use tract_onnx::pb::ModelProto;
 
+use self::graph::Plan;
+use self::plain::Plain;
+use super::calibration::sigmoid;
 use super::files::MODEL;
 use super::hyper::{OnnxHyper, OnnxOutput};
-use super::linear::means;
 use super::{Attribution, Link, Matrix, Model, ModelError, shapley};
+
+/// Rows that an explanation puts to tract at a time.
+const BATCH: usize = 32;
+
+/// How near another way to compute an output must come to tract's, row by row.
+const CLOSE: f64 = 1e-5;
 
 /// A user's model, ready to run.
 pub(super) struct Foreign {
     stored: Stored,
-    plan: Arc<TypedSimplePlan>,
+    engine: Engine,
 }
 
 /// What `model.json` holds.
@@ -40,6 +52,20 @@ struct Stored {
     baseline: Vec<f32>,
     /// The file, in base64.
     onnx: String,
+    /// Whether it is a plain network, which gave what tract gives on every training row.
+    #[serde(default)]
+    plain: bool,
+    /// Whether it takes many rows at a time, and gives what it gives for each alone.
+    #[serde(default)]
+    batches: bool,
+}
+
+/// What computes the margins.
+enum Engine {
+    /// tract, a row at a time; for explanations many, if the model can.
+    Tract { one: Plan, many: Option<Plan> },
+    /// Our own reading of the file.
+    Plain(Plain),
 }
 
 impl std::fmt::Debug for Foreign {
@@ -49,30 +75,54 @@ impl std::fmt::Debug for Foreign {
 }
 
 impl Foreign {
-    /// Takes in a file whose rows are those of `x`, which is only asked for its means and one row to try.
+    /// Takes in a file whose rows are those of `x`, on all of which it is tried.
     ///
     /// # Errors
     /// [`ModelError::Import`] if tract cannot run it on such rows or it gives no usable number.
     pub(super) fn take(hyper: &OnnxHyper, file: &[u8], x: &Matrix) -> Result<Foreign, ModelError> {
-        let stored = Stored {
-            columns: x.columns(),
-            output: hyper.output,
-            baseline: means(x).into_iter().map(|mean| mean as f32).collect(),
-            onnx: STANDARD.encode(file),
-        };
         let problem = |reason: String| ModelError::Import { reason };
-        let model = Foreign { plan: plan(file, stored.columns).map_err(problem)?, stored };
-        let mut tried = Vec::new();
-        model.margins(x.row(0), &mut tried);
-        let usable = match hyper.output {
-            OnnxOutput::Probability => tried.iter().all(|p| (0.0..=1.0).contains(p)),
-            OnnxOutput::Logit => tried.iter().all(|z| z.is_finite()),
+        let (columns, baseline) = (x.columns(), middle(x));
+        let model = caught(|| graph::read(file)).map_err(problem)?;
+        let one = caught(|| Plan::new(&model, 1, columns)).map_err(problem)?;
+        let told = |row: &[f32]| alone(&one, row);
+        let usable = |number: f64| match hyper.output {
+            // Sums of f32 end a little off.
+            OnnxOutput::Probability => (-CLOSE..=1.0 + CLOSE).contains(&number),
+            OnnxOutput::Logit => number.is_finite(),
         };
-        if usable {
-            return Ok(model);
+        let rows: Vec<f64> = (0..x.rows()).into_par_iter().map(|row| told(x.row(row))).collect();
+        if !rows.iter().all(|&number| usable(number)) {
+            let what = "for a training row it gives no number that its output can be";
+            return Err(problem(format!("{what}; check onnx.output, and that the last output holds the probability")));
         }
-        let what = "for a training row it gives no number that its output can be";
-        Err(problem(format!("{what}; check onnx.output, and that the last output holds the probability")))
+        if !usable(told(&baseline)) {
+            let what = "for the mean of the training rows, where explanations start, it gives no number";
+            return Err(problem(format!("{what}; let its encoders ignore codes that they do not know")));
+        }
+        if graph::knows_gaps(&model) && !usable(told(&vec![f32::NAN; columns])) {
+            let what = "it fills gaps, but for a row of nothing but gaps it gives no number";
+            return Err(problem(format!("{what}; let it impute every feature, or none: they are filled here then")));
+        }
+        let plain = read_plain(&model, columns, hyper.output)
+            .filter(|plain| rows.iter().enumerate().all(|(row, &told)| is_close(told, output_of(plain, x.row(row)))));
+        let many = match plain {
+            Some(_) => None,
+            None => caught(|| Plan::new(&model, BATCH, columns)).ok().filter(|many| {
+                let picked: Vec<usize> = (0..BATCH).map(|row| row % x.rows().max(1)).collect();
+                let found = caught(|| many.run(x.pick(&picked).values()).map_err(|error| error.to_string()));
+                found.is_ok_and(|found| picked.iter().zip(found).all(|(&row, found)| is_close(rows[row], found)))
+            }),
+        };
+        let stored = Stored {
+            columns,
+            output: hyper.output,
+            baseline,
+            onnx: STANDARD.encode(file),
+            plain: plain.is_some(),
+            batches: many.is_some(),
+        };
+        let engine = plain.map_or(Engine::Tract { one, many }, Engine::Plain);
+        Ok(Foreign { stored, engine })
     }
 
     /// Reads what [`Model::encode`] wrote.
@@ -82,28 +132,50 @@ impl Foreign {
     pub(super) fn decode(bytes: &[u8]) -> Result<Foreign, ModelError> {
         let corrupt = |reason: String| ModelError::corrupt(MODEL, reason);
         let stored: Stored = serde_json::from_slice(bytes).map_err(|e| corrupt(e.to_string()))?;
-        if stored.columns == 0
-            || stored.baseline.len() != stored.columns
-            || stored.baseline.iter().any(|x| !x.is_finite())
-        {
+        let columns = stored.columns;
+        if columns == 0 || stored.baseline.len() != columns || stored.baseline.iter().any(|x| !x.is_finite()) {
             return Err(corrupt("its baseline is no row of its columns".to_owned()));
         }
         let file = STANDARD.decode(&stored.onnx).map_err(|e| corrupt(e.to_string()))?;
-        Ok(Foreign { plan: plan(&file, stored.columns).map_err(corrupt)?, stored })
+        let model = caught(|| graph::read(&file)).map_err(corrupt)?;
+        let plan = |rows: usize| caught(|| Plan::new(&model, rows, columns)).map_err(corrupt);
+        let engine = if stored.plain {
+            let plain = read_plain(&model, columns, stored.output);
+            Engine::Plain(plain.ok_or_else(|| corrupt("it is no plain network, as it says".to_owned()))?)
+        } else {
+            let many = if stored.batches { Some(plan(BATCH)?) } else { None };
+            Engine::Tract { one: plan(1)?, many }
+        };
+        Ok(Foreign { stored, engine })
+    }
+
+    /// Whether a file deals with gaps itself; of one that cannot be read, [`Foreign::take`] says why.
+    pub(super) fn knows_gaps(file: &[u8]) -> bool {
+        caught(|| graph::read(file)).is_ok_and(|model| graph::knows_gaps(&model))
     }
 
     /// The margin of one row; NaN if the model fails on it.
     fn margin(&self, row: &[f32]) -> f64 {
-        let run = || -> TractResult<f64> {
-            let input = Tensor::from_shape(&[1, row.len()], row)?;
-            let outputs = self.plan.run(tvec!(input.into()))?;
-            let Some(last) = outputs.last() else { return Ok(f64::NAN) };
-            let last = last.cast_to::<f64>()?;
-            let numbers = last.to_plain_array_view::<f64>()?;
-            Ok(numbers.iter().last().copied().unwrap_or(f64::NAN))
-        };
-        // tract asserts in places; a row that it cannot run has no risk, and the score says so.
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).ok().and_then(Result::ok).unwrap_or(f64::NAN)
+        match &self.engine {
+            Engine::Tract { one, .. } => alone(one, row),
+            Engine::Plain(plain) => plain.margin(row),
+        }
+    }
+
+    /// The margins of [`BATCH`] rows at most, all at once if the model can; `rows` is filled up for that.
+    fn batch(&self, rows: &mut Vec<f32>) -> Vec<f64> {
+        let count = rows.len() / self.stored.columns;
+        if let Engine::Tract { many: Some(many), .. } = &self.engine {
+            for _ in count..BATCH {
+                rows.extend_from_slice(&self.stored.baseline);
+            }
+            if let Ok(mut found) = caught(|| many.run(rows).map_err(|error| error.to_string())) {
+                found.truncate(count);
+                return found;
+            }
+        }
+        // One of the rows makes the model fail: each alone, then.
+        rows.chunks_exact(self.stored.columns).take(count).map(|row| self.margin(row)).collect()
     }
 }
 
@@ -113,9 +185,9 @@ impl Model for Foreign {
     }
 
     fn link(&self) -> Link {
-        match self.stored.output {
-            OnnxOutput::Probability => Link::Probability,
-            OnnxOutput::Logit => Link::LogOdds,
+        match (&self.engine, self.stored.output) {
+            (Engine::Plain(_), _) | (_, OnnxOutput::Logit) => Link::LogOdds,
+            (_, OnnxOutput::Probability) => Link::Probability,
         }
     }
 
@@ -123,18 +195,31 @@ impl Model for Foreign {
         out.extend(rows.chunks_exact(self.stored.columns).map(|row| self.margin(row)));
     }
 
-    /// Shapley values by sampling: a user's model tells nothing of its inside.
+    /// Of a plain network exact; else Shapley values by sampling, since the model tells nothing of its inside.
     fn attribute(&self, row: &[f32]) -> Attribution {
         let baseline = &self.stored.baseline;
+        if let Engine::Plain(plain) = &self.engine {
+            return plain.attribute(row, baseline);
+        }
         let moved = shapley::moved(row, baseline);
-        let base = self.margin(baseline);
+        // Many rows at once may round otherwise than each alone, so the ends are those that are scored.
+        let (base, full) = (self.margin(baseline), self.margin(row));
+        let mut rows = Vec::new();
         shapley::attribute(row, &moved, base, &mut |order, gains| {
             let (mut now, mut before) = (baseline.clone(), base);
-            for &player in order {
-                now[moved[player]] = row[moved[player]];
-                let after = self.margin(&now);
-                gains[player] += after - before;
-                before = after;
+            let mut left = order.len();
+            for players in order.chunks(BATCH) {
+                rows.clear();
+                for &player in players {
+                    now[moved[player]] = row[moved[player]];
+                    rows.extend_from_slice(&now);
+                }
+                for (&player, after) in players.iter().zip(self.batch(&mut rows)) {
+                    left -= 1;
+                    let after = if left == 0 { full } else { after };
+                    gains[player] += after - before;
+                    before = after;
+                }
             }
         })
     }
@@ -144,147 +229,42 @@ impl Model for Foreign {
     }
 }
 
-/// The model of a file for single rows of `columns` numbers.
-fn plan(file: &[u8], columns: usize) -> Result<Arc<TypedSimplePlan>, String> {
-    let read = || -> TractResult<Arc<TypedSimplePlan>> {
-        let fact = InferenceFact::dt_shape(f32::datum_type(), [1, columns]);
-        let model = tract_onnx::onnx().model_for_read(&mut Cursor::new(file))?;
-        model.with_input_fact(0, fact)?.into_optimized()?.into_runnable()
+/// The mean of what is known of each column; 0 where nothing is.
+fn middle(x: &Matrix) -> Vec<f32> {
+    let mean = |column: usize| {
+        let known = (0..x.rows()).map(|row| x.row(row)[column]).filter(|value| !value.is_nan());
+        let (sum, count) = known.fold((0.0, 0u32), |(sum, count), value| (sum + f64::from(value), count + 1));
+        (sum / f64::from(count.max(1))) as f32
     };
-    match std::panic::catch_unwind(read) {
-        Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(error)) => Err(format!("tract cannot run it on rows of {columns} f32: {error}")),
-        Err(_) => Err("reading it made tract panic".to_owned()),
-    }
+    (0..x.columns()).into_par_iter().map(mean).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// What tract gives for a single row; NaN if the model fails on it.
+fn alone(plan: &Plan, row: &[f32]) -> f64 {
+    let found = caught(|| plan.run(row).map_err(|error| error.to_string()));
+    found.ok().and_then(|found| found.first().copied()).unwrap_or(f64::NAN)
+}
 
-    /// A field of a protocol buffer that holds bytes.
-    fn bytes(field: u8, content: &[u8]) -> Vec<u8> {
-        let mut out = vec![field << 3 | 2];
-        out.extend(varint(content.len() as u64));
-        out.extend_from_slice(content);
-        out
-    }
+/// The plain network that a file may be, if its output is what the settings say.
+fn read_plain(model: &ModelProto, columns: usize, output: OnnxOutput) -> Option<Plain> {
+    let read = caught(|| Plain::read(model, columns).ok_or_else(|| "it is not plain".to_owned()));
+    read.ok().filter(|plain| plain.is_squashed() == (output == OnnxOutput::Probability))
+}
 
-    fn number(field: u8, value: u64) -> Vec<u8> {
-        let mut out = vec![field << 3];
-        out.extend(varint(value));
-        out
-    }
+/// The last number of the last output, by the plain network.
+fn output_of(plain: &Plain, row: &[f32]) -> f64 {
+    let margin = plain.margin(row);
+    if plain.is_squashed() { sigmoid(margin) } else { margin }
+}
 
-    fn varint(mut value: u64) -> Vec<u8> {
-        let mut out = Vec::new();
-        while value >= 0x80 {
-            out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        out.push(value as u8);
-        out
-    }
+fn is_close(told: f64, found: f64) -> bool {
+    (told - found).abs() <= CLOSE * (1.0 + told.abs())
+}
 
-    fn tensor(name: &str, dims: &[u64], values: &[f32]) -> Vec<u8> {
-        let mut out: Vec<u8> = dims.iter().flat_map(|&dim| number(1, dim)).collect();
-        out.extend(number(2, 1));
-        out.extend(bytes(8, name.as_bytes()));
-        out.extend(bytes(9, &values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>()));
-        out
-    }
-
-    fn value(name: &str, dims: &[u64]) -> Vec<u8> {
-        let shape: Vec<u8> = dims.iter().flat_map(|&dim| bytes(1, &number(1, dim))).collect();
-        let tensor = [number(1, 1), bytes(2, &shape)].concat();
-        [bytes(1, name.as_bytes()), bytes(2, &bytes(1, &tensor))].concat()
-    }
-
-    fn node(kind: &str, inputs: &[&str], output: &str) -> Vec<u8> {
-        let mut out: Vec<u8> = inputs.iter().flat_map(|input| bytes(1, input.as_bytes())).collect();
-        out.extend(bytes(2, output.as_bytes()));
-        out.extend(bytes(4, kind.as_bytes()));
-        out
-    }
-
-    /// `sigmoid(x W + b)` over `weights.len()` columns, or without the sigmoid, as ONNX of opset 13.
-    fn logistic(weights: &[f32], bias: f32, sigmoid: bool) -> Vec<u8> {
-        let columns = weights.len() as u64;
-        let mut graph = [
-            bytes(1, &node("MatMul", &["x", "w"], "xw")),
-            bytes(1, &node("Add", &["xw", "b"], "z")),
-            bytes(2, b"logistic"),
-            bytes(5, &tensor("w", &[columns, 1], weights)),
-            bytes(5, &tensor("b", &[1], &[bias])),
-            bytes(11, &value("x", &[1, columns])),
-        ]
-        .concat();
-        if sigmoid {
-            graph.extend(bytes(1, &node("Sigmoid", &["z"], "p")));
-        }
-        graph.extend(bytes(12, &value(if sigmoid { "p" } else { "z" }, &[1, 1])));
-        [number(1, 8), bytes(8, &number(2, 13)), bytes(7, &graph)].concat()
-    }
-
-    fn rows() -> Matrix {
-        Matrix::from_values(3, (0..30).map(|i| (i * 7 % 11) as f32 / 5.0 - 1.0).collect()).unwrap()
-    }
-
-    fn hyper(output: OnnxOutput) -> OnnxHyper {
-        OnnxHyper { file: "model.onnx".to_owned(), output }
-    }
-
-    #[test]
-    fn a_users_model_scores_as_its_formula_and_comes_back_the_same() {
-        let (weights, bias) = ([1.5f32, -2.0, 0.25], -0.5f32);
-        let x = rows();
-        for (output, sigmoid) in [(OnnxOutput::Probability, true), (OnnxOutput::Logit, false)] {
-            let model = Foreign::take(&hyper(output), &logistic(&weights, bias, sigmoid), &x).unwrap();
-            let again = Foreign::decode(&model.encode().unwrap()).unwrap();
-            let (mut ours, mut loaded) = (Vec::new(), Vec::new());
-            model.margins(x.values(), &mut ours);
-            again.margins(x.values(), &mut loaded);
-            for row in 0..x.rows() {
-                let z = f64::from(bias)
-                    + x.row(row).iter().zip(weights).map(|(&x, w)| f64::from(x) * f64::from(w)).sum::<f64>();
-                let want = if sigmoid { super::super::calibration::sigmoid(z) } else { z };
-                assert!((ours[row] - want).abs() < 1e-5, "{} {want}", ours[row]);
-                assert_eq!(ours[row].to_bits(), loaded[row].to_bits());
-            }
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_run_is_refused_when_it_is_taken_in() {
-        let x = rows();
-        let take = |file: &[u8]| Foreign::take(&hyper(OnnxOutput::Probability), file, &x).unwrap_err().to_string();
-        assert!(take(b"no model").contains("tract cannot run it"));
-        assert!(take(b"").contains("rows of 3"));
-        let wide = logistic(&[1.0; 5], 0.0, true);
-        assert!(take(&wide).contains("rows of 3"));
-        // Log-odds are no probability.
-        assert!(take(&logistic(&[9.0, 0.0, 0.0], 20.0, false)).contains("onnx.output"));
-        let mut damaged = logistic(&[1.0, 2.0, 3.0], 0.0, true);
-        for at in 0..damaged.len() {
-            damaged[at] ^= 0x55;
-            // Any answer is right but a panic.
-            let _ = Foreign::take(&hyper(OnnxOutput::Probability), &damaged, &x).is_ok();
-            damaged[at] ^= 0x55;
-        }
-        assert!(matches!(Foreign::decode(br#"{"columns":1}"#), Err(ModelError::Corrupt { .. })));
-    }
-
-    #[test]
-    fn the_explanation_of_a_linear_model_is_its_terms() {
-        let weights = [1.5f32, -2.0, 0.25];
-        let x = rows();
-        let model = Foreign::take(&hyper(OnnxOutput::Logit), &logistic(&weights, 0.0, false), &x).unwrap();
-        let Attribution { contributions, error, .. } = model.attribute(x.row(2));
-        assert!(error.unwrap() < 1e-5);
-        for ((found, (&value, &base)), weight) in
-            contributions.iter().zip(x.row(2).iter().zip(&model.stored.baseline)).zip(weights)
-        {
-            assert!((found - f64::from(weight) * (f64::from(value) - f64::from(base))).abs() < 1e-5);
-        }
+/// tract asserts in places, of files and of rows; a panic in there is an error of the model.
+fn caught<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)) {
+        Ok(result) => result,
+        Err(_) => Err("reading it made tract panic".to_owned()),
     }
 }

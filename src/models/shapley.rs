@@ -6,13 +6,19 @@
 //! its reverse (antithetic sampling, Mitchell et al. 2022), which halves the error or
 //! better for the same work. The changes along one order add up to margin less base, so
 //! their means do too: only how it is shared out among the columns is an estimate, and
-//! its standard error is told.
+//! its standard error is told. Where that is small soon, fewer orders do.
 
 use super::Attribution;
 use super::random::{Random, mix};
 
-/// Pairs of an order and its reverse that one explanation takes.
+/// Most pairs of an order and its reverse that one explanation takes.
 const PAIRS: usize = 16;
+
+/// Fewest: of fewer, the error itself would be a guess.
+const FEWEST: usize = 6;
+
+/// An error of this share of the largest value is small: no more pairs are taken.
+const SMALL: f64 = 0.01;
 
 /// Estimated Shapley values.
 #[derive(Clone, PartialEq, Debug)]
@@ -36,6 +42,7 @@ fn sample(players: usize, seed: u64, walk: &mut dyn FnMut(&[usize], &mut [f64]))
     // Means and squared deviations from them, updated as Welford (1962): a difference of
     // two large sums would drown a small error.
     let (mut means, mut squares) = (vec![0.0; players], vec![0.0; players]);
+    let mut error = 0.0;
     for pair in 1..=PAIRS {
         let mut gains = vec![0.0; players];
         random.shuffle(&mut order);
@@ -47,9 +54,15 @@ fn sample(players: usize, seed: u64, walk: &mut dyn FnMut(&[usize], &mut [f64]))
             *mean += off / pair as f64;
             *square += off * (gain / 2.0 - *mean);
         }
+        if pair >= FEWEST {
+            let pairs = pair as f64;
+            let largest = |values: &[f64]| values.iter().fold(0.0f64, |most, value| most.max(value.abs()));
+            error = (largest(&squares) / (pairs - 1.0) / pairs).sqrt();
+            if error <= SMALL * largest(&means) {
+                break;
+            }
+        }
     }
-    let pairs = PAIRS as f64;
-    let error = squares.iter().fold(0.0f64, |most, square| most.max((square / (pairs - 1.0) / pairs).sqrt()));
     Sampled { values: means, error }
 }
 
@@ -131,6 +144,23 @@ mod tests {
         assert_ne!(play(3), play(4));
         assert_ne!(seed(&[0.0, 1.0]), seed(&[1.0, 0.0]));
         assert_ne!(seed(&[0.0]), seed(&[0.0, 0.0]));
+    }
+
+    #[test]
+    fn what_is_clear_soon_takes_fewer_orders() {
+        let orders = |noise: f64| {
+            let mut orders = 0;
+            let found = sample(3, 2, &mut |order, gains| {
+                orders += 1;
+                for &player in order {
+                    // What the first to come gains is more than it is worth.
+                    gains[player] += 1.0 + if player == order[0] { noise } else { 0.0 };
+                }
+            });
+            assert!(found.error <= SMALL || orders == 2 * PAIRS);
+            orders
+        };
+        assert_eq!((orders(0.0), orders(1e-3), orders(1.0)), (2 * FEWEST, 2 * FEWEST, 2 * PAIRS));
     }
 
     #[test]
