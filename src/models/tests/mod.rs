@@ -10,6 +10,7 @@ use super::*;
 
 mod damage;
 mod hard;
+mod xgboost;
 
 const FEATURES: usize = 10;
 
