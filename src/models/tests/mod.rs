@@ -11,6 +11,7 @@ use super::*;
 mod damage;
 mod hard;
 mod select;
+mod xgboost;
 
 const FEATURES: usize = 10;
 
