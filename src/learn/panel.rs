@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::LearnError;
 use super::matrix::Row;
 use super::metrics::{AmountFigures, Amounts, ClassFigures, Incidences, SurvivalFigures};
-use super::plots::{write_amounts, write_classes, write_survival};
+use super::plots::panels::{write_amounts, write_classes, write_survival};
 use super::train::Named;
 use crate::events::SubjectId;
 use crate::models::{Bundle, Matrix, ModelError, Question, TRAINING_MEAN, Target};
