@@ -115,11 +115,11 @@ impl Model for Committee {
 
     fn encode(&self) -> Result<Vec<u8>, ModelError> {
         let corrupt = |e: &dyn std::fmt::Display| ModelError::corrupt(MODEL, e);
-        let one = |network: &Box<dyn Model>| {
+        let one = |network: &dyn Model| {
             let text = String::from_utf8(network.encode()?).map_err(|e| corrupt(&e))?;
             RawValue::from_string(text).map_err(|e| corrupt(&e))
         };
-        let networks = self.networks.iter().map(one).collect::<Result<_, ModelError>>()?;
+        let networks = self.networks.iter().map(|network| one(&**network)).collect::<Result<_, ModelError>>()?;
         serde_json::to_vec(&Stored { networks }).map_err(|e| corrupt(&e))
     }
 }
