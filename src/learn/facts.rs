@@ -3,14 +3,17 @@
 //! What a label is made of: redeliveries are dropped, corrections replace, retractions
 //! remove, links move, exactly as in the fold, but nothing is ever too old.
 //!
-//! Kept is every word on every fact, 32 bytes each; which of them is the last is found only
-//! when a subject's facts are asked for.
+//! Of every word on a fact is kept whom it is on and when that happened; what it says only if a
+//! predicate of the task may count it, else its time makes a row of the record at most. Facts that
+//! happened at once share their time, so most take the 16 bytes of their key. Which word is the last is
+//! found only when a subject's facts are asked for.
 
 use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 
 use super::LearnError;
+use super::aces::Config;
 use crate::events::{Codes, ColumnTest, EventKey, EventRef, EventsView, Fact, Links, Micros, Op, Seen, SubjectId};
 use crate::library::Library;
 
@@ -18,51 +21,71 @@ use crate::library::Library;
 const WITHDRAWN: u32 = u32::MAX;
 /// In place of a time: none.
 const STATIC: Micros = Micros::MIN;
+/// Columns of an event that it is reduced to.
+const COLUMNS: [&str; 7] = ["subject_id", "time", "code", "numeric_value", "op", "event_key", "implausible"];
 
-/// What was said of a fact, as far as labels go.
+/// Everything that is known of the subjects, as far as the labels of a task go.
+#[derive(Default, Debug)]
+pub(super) struct Facts {
+    /// The task; without one, everything counts, and codes alone tell facts apart.
+    config: Option<Config>,
+    codes: Codes,
+    /// Of each number in `codes`, whether a predicate may count it.
+    counted: Vec<bool>,
+    /// A number that none counts; it stands for all of them.
+    uncounted: u32,
+    links: Links,
+    subjects: HashMap<SubjectId, Told, FixedState>,
+}
+
+/// What was told of one subject's facts, in the order in which it was said.
+#[derive(Clone, Default, Debug)]
+struct Told {
+    /// Which fact each word is on.
+    keys: Vec<EventKey>,
+    /// Times, and how many words there were when each was last told.
+    times: Vec<(Micros, usize)>,
+    /// What the words say that may be counted, or that withdraw.
+    sayings: Vec<Saying>,
+}
+
+/// What a word says of its fact.
 #[derive(Copy, Clone, Debug)]
-struct Word {
-    key: EventKey,
-    time: Micros,
+struct Saying {
+    /// Place of the word in the keys.
+    word: usize,
     code: u32,
     value: f32,
 }
 
-/// Everything that is known of the subjects, as far as labels go.
-#[derive(Default, Debug)]
-pub(super) struct Facts {
-    /// What a task asks of other columns.
-    tests: Vec<ColumnTest>,
-    codes: Codes,
-    links: Links,
-    /// In the order in which it was said.
-    subjects: HashMap<SubjectId, Vec<Word>, FixedState>,
-}
-
 impl Facts {
-    /// No facts yet; their codes will be told apart by `tests` too.
-    pub(super) fn new(tests: &[ColumnTest]) -> Self {
-        Facts { tests: tests.to_vec(), ..Facts::default() }
+    /// No facts yet; of a task, by whose tests their codes will be told apart too.
+    pub(super) fn new(config: &Config) -> Self {
+        Facts { config: Some(config.clone()), ..Facts::default() }
     }
 
-    /// What holds of a partition of the library at the end of its log.
+    /// Adds what holds of a partition of the library at the end of its log.
     ///
     /// # Errors
     /// If the library cannot be read.
-    pub(super) async fn of_partition(
-        library: &Library,
-        partition: u32,
-        tests: &[ColumnTest],
-    ) -> Result<Self, LearnError> {
-        let mut facts = Facts::new(tests);
-        let mut history = library.history(partition).await?;
+    pub(super) async fn read(mut self, library: &Library, partition: u32) -> Result<Self, LearnError> {
+        let mut history = library.history(partition).await?.reading(&self.columns());
         while let Some(batch) = history.next().await? {
             let view = EventsView::new(&batch)?;
             for i in 0..view.len() {
-                facts.apply(&view.row(i));
+                self.apply(&view.row(i));
             }
         }
-        Ok(facts)
+        Ok(self)
+    }
+
+    /// The columns of an event that [`apply`](Self::apply) looks at.
+    pub(super) fn columns(&self) -> Vec<&str> {
+        COLUMNS.into_iter().chain(self.tests().iter().map(|test| test.column.as_str())).collect()
+    }
+
+    fn tests(&self) -> &[ColumnTest] {
+        self.config.as_ref().map_or(&[], Config::tests)
     }
 
     /// Adds, replaces or removes what an event says.
@@ -73,20 +96,36 @@ impl Facts {
             Seen::Outdated | Seen::Elsewhere(..) | Seen::Joined => return,
             Seen::LeftAll => return drop(self.subjects.remove(&subject)),
             Seen::Left(keys) => {
-                return self.subjects.entry(subject).or_default().extend(keys.into_iter().map(withdrawn));
+                let told = self.subjects.entry(subject).or_default();
+                return keys.into_iter().for_each(|key| told.withdraw(key));
             }
         }
-        let word = match event.op {
-            Op::Retract => withdrawn(event.event_key),
-            Op::Assert => Word {
-                key: event.event_key,
-                time: event.time.unwrap_or(STATIC),
-                code: self.codes.number(event.code, ColumnTest::passed(&self.tests, event)),
-                // A number that cannot be is no reason for a label.
-                value: event.numeric_value.filter(|_| !event.implausible).unwrap_or(f32::NAN),
-            },
-        };
-        self.subjects.entry(subject).or_default().push(word);
+        if event.op == Op::Retract {
+            return self.subjects.entry(subject).or_default().withdraw(event.event_key);
+        }
+        let code = self.codes.number(event.code, ColumnTest::passed(self.tests(), event));
+        let is_counted = self.is_counted(code);
+        let told = self.subjects.entry(subject).or_default();
+        if is_counted {
+            // A number that cannot be is no reason for a label.
+            let value = event.numeric_value.filter(|_| !event.implausible).unwrap_or(f32::NAN);
+            told.say(code, value);
+        }
+        told.word(event.event_key, event.time.unwrap_or(STATIC));
+    }
+
+    /// Whether a predicate may count the facts of a code.
+    fn is_counted(&mut self, code: u32) -> bool {
+        // Numbers are given without gaps, so that their count fits one.
+        for new in self.counted.len() as u32..self.codes.len() as u32 {
+            let (code, passed) = (self.codes.code(new), self.codes.passed(new));
+            let is_counted = self.config.as_ref().is_none_or(|config| config.may_count(code, passed));
+            self.counted.push(is_counted);
+            if !is_counted {
+                self.uncounted = new;
+            }
+        }
+        self.counted[code as usize]
     }
 
     /// Whether a subject has facts; one that was merged into another has none.
@@ -111,28 +150,93 @@ impl Facts {
         self.codes.number(code, 0)
     }
 
-    /// Takes one subject's facts out, in the order in which they were last told.
+    /// Takes one subject's facts out, in the order in which they were last told. Those that no predicate
+    /// counts share a code, and there is one a time of them.
     pub(super) fn take(&mut self, subject: SubjectId) -> Vec<Fact> {
-        let words = self.subjects.remove(&subject).unwrap_or_default();
-        let mut seen: HashSet<EventKey, FixedState> =
-            HashSet::with_capacity_and_hasher(words.len(), FixedState::default());
-        let last = words.iter().rev().filter(|word| seen.insert(word.key) && word.code != WITHDRAWN);
-        let fact =
-            |word: &Word| Fact { time: (word.time != STATIC).then_some(word.time), code: word.code, value: word.value };
-        let mut facts: Vec<Fact> = last.map(fact).collect();
+        self.subjects.remove(&subject).unwrap_or_default().facts(self.uncounted)
+    }
+}
+
+impl Told {
+    /// Adds a word on a fact.
+    fn word(&mut self, key: EventKey, time: Micros) {
+        push(&mut self.keys, key);
+        match self.times.last_mut() {
+            Some((last, words)) if *last == time => *words = self.keys.len(),
+            _ => push(&mut self.times, (time, self.keys.len())),
+        }
+    }
+
+    /// Says something of the fact that the next word is on.
+    fn say(&mut self, code: u32, value: f32) {
+        push(&mut self.sayings, Saying { word: self.keys.len(), code, value });
+    }
+
+    /// Adds that a fact does not hold any more.
+    fn withdraw(&mut self, key: EventKey) {
+        self.say(WITHDRAWN, f32::NAN);
+        self.word(key, self.times.last().map_or(STATIC, |(time, _)| *time));
+    }
+
+    /// What holds of all that was told; `uncounted` is the code of what no predicate counts.
+    fn facts(self, uncounted: u32) -> Vec<Fact> {
+        let Told { keys, times, mut sayings } = self;
+        let mut seen: HashSet<u128, FixedState> = HashSet::with_capacity_and_hasher(keys.len(), FixedState::default());
+        let mut facts = Vec::new();
+        let starts = std::iter::once(0).chain(times.iter().map(|(_, words)| *words));
+        for (start, (time, end)) in starts.zip(&times).collect::<Vec<_>>().into_iter().rev() {
+            let time = (*time != STATIC).then_some(*time);
+            let mut is_row = false;
+            for word in (start..*end).rev() {
+                let saying = sayings.pop_if(|saying| saying.word == word);
+                if !seen.insert(u128::from_ne_bytes(keys[word].0)) {
+                    continue;
+                }
+                match saying {
+                    Some(Saying { code: WITHDRAWN, .. }) => {}
+                    Some(Saying { code, value, .. }) => facts.push(Fact { time, code, value }),
+                    None => is_row = time.is_some(),
+                }
+            }
+            if is_row {
+                facts.push(Fact { time, code: uncounted, value: f32::NAN });
+            }
+        }
         facts.reverse();
         facts
     }
 }
 
-fn withdrawn(key: EventKey) -> Word {
-    Word { key, time: STATIC, code: WITHDRAWN, value: f32::NAN }
+/// Adds to what is most of all that is kept: doubled, as a vector does it, half of the room would stay empty.
+fn push<T>(to: &mut Vec<T>, value: T) {
+    if to.len() == to.capacity() {
+        to.reserve_exact(to.len() / 4 + 4);
+    }
+    to.push(value);
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::events::{JOIN, LEAVE};
+    use crate::learn::aces::Evaluator;
+    use crate::settings::TextFile;
+
+    /// Counts every code, and tells those in mg apart.
+    const ALL: &str = r#"
+predicates:
+  any: {code: {regex: "."}}
+  mg: {code: A, other_cols: {unit: mg}}
+trigger: any
+windows:
+  all: {start: trigger, end: start + 1h, start_inclusive: true, end_inclusive: true, has: {mg: "(None, 9)"}, label: any}
+"#;
+
+    fn config(text: &str) -> Config {
+        Config::parse(&TextFile { name: "t.yaml".to_owned(), text: text.to_owned() }).unwrap()
+    }
 
     fn row<'a>(subject: i64, code: &'a str, text: &'a str, source: &'a str, key: u8) -> EventRef<'a> {
         EventRef {
@@ -154,10 +258,9 @@ mod tests {
 
     #[test]
     fn labels_are_made_of_the_facts_of_the_surviving_subject() {
-        let mut facts = Facts::default();
+        let mut facts = Facts::new(&config(ALL));
         let codes = |facts: &Facts, subject| {
-            let mut facts = Facts { codes: facts.codes.clone(), subjects: facts.subjects.clone(), ..Facts::default() };
-            let taken = facts.take(SubjectId(subject));
+            let taken = facts.subjects.get(&SubjectId(subject)).cloned().unwrap_or_default().facts(0);
             let mut codes: Vec<_> = taken.iter().map(|fact| facts.codes().code(fact.code).to_owned()).collect();
             codes.sort();
             codes
@@ -177,8 +280,7 @@ mod tests {
 
     #[test]
     fn the_last_word_on_a_fact_holds() {
-        let test = ColumnTest { column: "unit".to_owned(), value: "mg".to_owned() };
-        let mut facts = Facts::new(&[test]);
+        let mut facts = Facts::new(&config(ALL));
         facts.apply(&row(1, "A", "", "s", 1));
         facts.apply(&EventRef { time: None, implausible: true, numeric_value: Some(2.0), ..row(1, "B", "", "s", 2) });
         facts.apply(&EventRef { unit: Some("mg"), numeric_value: Some(3.0), time: Some(7), ..row(1, "A", "", "s", 3) });
@@ -195,5 +297,55 @@ mod tests {
         let nan = || "NaN".to_owned();
         assert_eq!(told, [(None, "B", 0, nan()), (Some(7), "A", 1, "3".to_owned()), (Some(9), "A", 0, nan())]);
         assert!(!facts.has(SubjectId(1)));
+    }
+
+    #[test]
+    fn of_facts_that_no_predicate_counts_only_the_times_are_left() {
+        let mut facts = Facts::new(&config(&ALL.replace(r#"{regex: "."}"#, "A")));
+        for (key, time, code) in [(1, 3, "B"), (2, 3, "A"), (3, 3, "C"), (4, 8, "C"), (5, 8, "B"), (4, 9, "B")] {
+            facts.apply(&EventRef { time: Some(time), ..row(1, code, "", "s", key) });
+        }
+        facts.apply(&EventRef { time: None, ..row(1, "B", "", "s", 6) });
+        let taken = facts.take(SubjectId(1));
+        let told: Vec<_> = taken.iter().map(|fact| (fact.time, facts.codes().code(fact.code) == "A")).collect();
+        assert_eq!(told, [(Some(3), false), (Some(3), true), (Some(8), false), (Some(9), false)]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Against a map of facts, of which nothing is left out.
+        #[test]
+        fn labels_are_those_of_the_last_words(
+            words in prop::collection::vec((0_u8..8, prop::option::of(0_i64..6), 0_usize..4, any::<bool>()), 0..40),
+        ) {
+            let yaml = r#"
+predicates:
+  a: {code: A}
+  high: {code: B, value_min: 3}
+  sex: {code: A, static: true}
+  either: {expr: "or(a, high)"}
+trigger: _ANY_EVENT
+windows:
+  before: {start: NULL, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end, has: {_ANY_EVENT: "(2, None)"}}
+  after: {start: trigger, end: start + 3s, start_inclusive: false, end_inclusive: true, label: either}
+"#;
+            let config = config(yaml);
+            let mut facts = Facts::new(&config);
+            let (mut codes, mut last) = (Codes::default(), Vec::<(u8, Option<Fact>)>::new());
+            for (key, time, code, retracts) in words {
+                let (code, value) = (["A", "B", "C", "D"][code], time.map(|time| time as f32));
+                let time = time.map(|time| time * 1_000_000);
+                let op = if retracts { Op::Retract } else { Op::Assert };
+                facts.apply(&EventRef { time, numeric_value: value, op, ..row(1, code, "", "s", key) });
+                let fact = Fact { time, code: codes.number(code, 0), value: value.unwrap_or(f32::NAN) };
+                last.retain(|(known, _)| *known != key);
+                last.push((key, (!retracts).then_some(fact)));
+            }
+            let whole: Vec<Fact> = last.into_iter().filter_map(|(_, fact)| fact).collect();
+            let expected = Evaluator::new(&config).labels(&codes, &whole);
+            let taken = facts.take(SubjectId(1));
+            prop_assert_eq!(Evaluator::new(&config).labels(facts.codes(), &taken), expected);
+        }
     }
 }

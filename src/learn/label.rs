@@ -108,7 +108,7 @@ fn check(config: &Config) -> Result<(), LearnError> {
 }
 
 async fn of_partition(library: &Library, partition: u32, config: &Config) -> Result<Labels, LearnError> {
-    let mut facts = Facts::of_partition(library, partition, config.tests()).await?;
+    let mut facts = Facts::new(config).read(library, partition).await?;
     let (mut evaluator, mut labels) = (Evaluator::new(config), Labels::default());
     for subject in facts.subjects() {
         let of = facts.take(subject);

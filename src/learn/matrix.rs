@@ -208,7 +208,7 @@ async fn replay(
 ) -> Result<Option<Dataset>, LearnError> {
     let width = spec.len();
     let mut fold = Fold::new(spec, vec![trigger]);
-    let mut facts = Facts::new(config.tests());
+    let mut facts = Facts::new(config);
     let mut due = Due::default();
     let mut made: Vec<(SubjectId, Micros)> = Vec::new();
     let mut values: Vec<f32> = Vec::new();

@@ -91,12 +91,17 @@ struct Row {
 }
 
 /// Settles what can be settled of the predictions in the library, and says what that was, a task an entry.
+/// `progress` is called as it goes on, with what it does.
 ///
 /// # Errors
 /// If the library cannot be read; if another process settled labels meanwhile, and it is to be tried again.
-pub async fn settle(library: &Library, tasks: &[Task]) -> Result<Vec<Settled>, LearnError> {
+pub async fn settle(
+    library: &Library,
+    tasks: &[Task],
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Settled>, LearnError> {
     let since = library.settlements().await?;
-    let mut waiting = open(library, tasks).await?;
+    let mut waiting = open(library, tasks, progress).await?;
     if waiting.is_empty() {
         return Ok(summary(tasks, &[], &[]));
     }
@@ -104,7 +109,8 @@ pub async fn settle(library: &Library, tasks: &[Task]) -> Result<Vec<Settled>, L
     let mut rows = Vec::new();
     for (partition, known) in &known {
         if !waiting.is_empty() {
-            rows.extend(of_partition(library, tasks, &mut waiting, *partition, *known).await?);
+            let mut progress = || progress(&format!("reading partition {partition}"));
+            rows.extend(of_partition(library, tasks, &mut waiting, (*partition, *known), &mut progress).await?);
         }
     }
     // Whose facts are nowhere was merged into another; nothing will be told of it.
@@ -115,17 +121,19 @@ pub async fn settle(library: &Library, tasks: &[Task]) -> Result<Vec<Settled>, L
     let (settled, open): (Vec<Row>, Vec<Row>) =
         rows.into_iter().partition(|row| row.value.is_some() || row.reason.is_some());
     if !settled.is_empty() {
+        progress("writing labels");
         library.settle(&batch(tasks, &settled)?, since).await?;
     }
     Ok(summary(tasks, &settled, &open))
 }
 
 /// The predictions of every subject that has one which is open, of the tasks there are.
-async fn open(library: &Library, tasks: &[Task]) -> Result<Predictions, LearnError> {
+async fn open(library: &Library, tasks: &[Task], progress: &mut dyn FnMut(&str)) -> Result<Predictions, LearnError> {
     let numbers: BTreeMap<&str, usize> = tasks.iter().enumerate().map(|(i, task)| (task.name.as_str(), i)).collect();
     let mut predictions = Predictions::new();
     let mut stream = Query::parse(OPEN)?.run(library).await?;
     while let Some(batch) = stream.next().await {
+        progress("reading predictions");
         let batch = batch.map_err(LibraryError::from)?;
         let column = |i: usize, kind: DataType| -> Result<ArrayRef, LearnError> {
             Ok(cast(batch.column(i), &kind).map_err(LibraryError::from)?)
@@ -170,20 +178,25 @@ async fn known(library: &Library) -> Result<BTreeMap<u32, Micros>, LearnError> {
     Ok(known)
 }
 
-/// Decides about the predictions of a partition's subjects, which do not wait any more.
+/// Decides about the predictions of the subjects of a partition, of which things are known until then; they do
+/// not wait any more. `progress` is called batch by batch and subject by subject.
 async fn of_partition(
     library: &Library,
     tasks: &[Task],
     waiting: &mut Predictions,
-    partition: u32,
-    known: Micros,
+    (partition, known): (u32, Micros),
+    progress: &mut dyn FnMut(),
 ) -> Result<Vec<Row>, LearnError> {
     let mut subjects: Vec<SubjectId> = waiting.keys().map(|(_, subject)| *subject).collect();
     subjects.sort_unstable();
     subjects.dedup();
-    let mut facts: Vec<Facts> = tasks.iter().map(|task| Facts::new(task.aces.tests())).collect();
-    let mut history = library.history_of(partition, subjects).await?;
+    let mut facts: Vec<Facts> = tasks.iter().map(|task| Facts::new(&task.aces)).collect();
+    let mut history = library
+        .history_of(partition, subjects)
+        .await?
+        .reading(&facts.iter().flat_map(Facts::columns).collect::<Vec<_>>());
     while let Some(batch) = history.next().await? {
+        progress();
         let view = EventsView::new(&batch)?;
         for i in 0..view.len() {
             let event = view.row(i);
@@ -195,6 +208,7 @@ async fn of_partition(
         let mut evaluator = Evaluator::new(&task.aces);
         for subject in facts.subjects() {
             let Some(predictions) = waiting.remove(&(number, subject)) else { continue };
+            progress();
             let mut times: Vec<Micros> = predictions.iter().map(|one| one.time).collect();
             times.sort_unstable();
             times.dedup();

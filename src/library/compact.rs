@@ -13,7 +13,7 @@ use deltalake::protocol::DeltaOperation;
 use futures::StreamExt as _;
 
 use super::append::{FILE_BYTES, Writer, commit};
-use super::history::{Scan, grouped};
+use super::history::{Scan, grouped, names};
 use super::table::{DataFile, application_version, data_files};
 use super::{Library, LibraryError, Table, passes};
 
@@ -46,7 +46,7 @@ impl Library {
         }
         let application = table.rewrite_application();
         let rewrites = application_version(&delta, &application).await?.unwrap_or(0);
-        let scan = Scan::new(delta.clone(), table)?;
+        let scan = Scan::new(delta.clone())?;
         let mut actions = removals(&delta, table, &runs)?;
         let before = actions.len() as u64;
         for run in runs {
@@ -117,10 +117,10 @@ async fn rewritten(
     run: Vec<DataFile>,
 ) -> Result<Vec<Add>, LibraryError> {
     let should: Option<u64> = run.iter().map(|file| file.rows).sum();
-    let mut writer = Writer::new(delta, table)?;
+    let (mut writer, schema) = (Writer::new(delta, table)?, table.schema());
     let mut rows = 0;
     for group in grouped(run) {
-        let mut stream = scan.in_order(group, None).await?;
+        let mut stream = scan.in_order(&group, &names(&schema), None).await?;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             rows += batch.num_rows() as u64;

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, FixedSizeBinaryArray, Int32Array, Int64Array, RecordBatch, RecordBatchOptions,
+    new_null_array,
+};
 use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 
@@ -39,14 +42,39 @@ pub(super) fn conform(batch: &RecordBatch, schema: &SchemaRef, table: Table) -> 
         if !field.is_nullable() && column.null_count() > 0 {
             return Err(wrong());
         }
-        columns.push(if column.data_type() == field.data_type() {
-            Arc::clone(column)
-        } else {
-            cast_with_options(column, field.data_type(), &options)?
+        let fixed = match field.data_type() {
+            DataType::FixedSizeBinary(width) => fixed(column, *width),
+            _ => None,
+        };
+        columns.push(match fixed {
+            Some(fixed) => Arc::new(fixed),
+            None if column.data_type() == field.data_type() => Arc::clone(column),
+            None => cast_with_options(column, field.data_type(), &options)?,
         });
     }
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+/// Bytes as values of one width, without a copy; `None` where they are not.
+fn fixed(column: &ArrayRef, width: i32) -> Option<FixedSizeBinaryArray> {
+    let column = column.as_binary_opt::<i32>()?;
+    let offsets = column.value_offsets();
+    let (start, end) = (*offsets.first()?, *offsets.last()?);
+    if !offsets.windows(2).all(|pair| pair[1] - pair[0] == width) {
+        return None;
+    }
+    let values = column.values().slice_with_length(start as usize, (end - start) as usize);
+    FixedSizeBinaryArray::try_new(width, values, column.nulls().cloned()).ok()
+}
+
+/// Puts the columns of a batch in their places in `schema`; those that it does not have are null.
+pub(super) fn widened(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, LibraryError> {
+    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
+        Some(column) => Arc::clone(column),
+        None => new_null_array(field.data_type(), batch.num_rows()),
+    };
+    Ok(RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect())?)
 }
 
 /// Brings the events of one message into the schema of the events table: adds the address

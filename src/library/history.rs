@@ -4,13 +4,15 @@
 //! one after the other, and only what overlaps, or is too small to be worth a scan of its
 //! own, is sorted. What comes out is checked to be strictly ascending: a doubled or
 //! misplaced row is an error, never an event.
+//!
+//! Who needs few columns says so ([`History::reading`]): most of the time goes into decoding.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type, SchemaRef};
+use arrow::datatypes::{FieldRef, Int32Type, Int64Type, Schema, SchemaRef};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, lit};
@@ -19,7 +21,7 @@ use futures::StreamExt as _;
 
 use super::table::{DataFile, data_files};
 use super::{Library, LibraryError, Table, convert};
-use crate::events::SubjectId;
+use crate::events::{JOIN, LEAVE, SubjectId};
 
 /// Rows up to which small files are read, and sorted, together.
 const SORT_ROWS: u64 = 128 * 1024;
@@ -27,6 +29,10 @@ const SORT_ROWS: u64 = 128 * 1024;
 const SCAN_BYTES: usize = 512 << 20;
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
+/// Columns without which the events of a history cannot be put in order or looked at.
+const NEEDED: [&str; 4] = ["code", "op", "position", "row"];
+/// Columns that matter once something was linked.
+const LINKED: [&str; 2] = ["text_value", "source"];
 
 /// Files that are read in one scan.
 #[derive(Debug)]
@@ -43,9 +49,21 @@ pub struct History {
     partition: u32,
     /// Only these rows; `None`: all.
     filter: Option<Expr>,
+    columns: Columns,
     groups: VecDeque<Group>,
-    current: Option<SendableRecordBatchStream>,
+    /// The files that are being read, and what is left of their rows.
+    current: Option<(Group, SendableRecordBatchStream)>,
     last: Option<(i64, i32)>,
+}
+
+/// The columns that a history reads.
+struct Columns {
+    /// Their schema.
+    read: SchemaRef,
+    /// That of the table, where the columns that are not read may be null.
+    whole: SchemaRef,
+    /// Whether [`LINKED`] must be read as well once a row tells of a link.
+    unlinked: bool,
 }
 
 impl fmt::Debug for History {
@@ -96,9 +114,21 @@ impl History {
                 filter = Some(filter.map_or(of_partition.clone(), |filter| filter.and(of_partition)));
             }
             groups = grouped(files);
-            scan = Some(Scan::new(delta, table)?);
+            scan = Some(Scan::new(delta)?);
         }
-        Ok(History { scan, table, partition, filter, groups, current: None, last: None })
+        let columns = Columns { read: table.schema(), whole: table.schema(), unlinked: false };
+        Ok(History { scan, table, partition, filter, columns, groups, current: None, last: None })
+    }
+
+    /// The same history of events, of which only these columns are read, and `code`, `op`, `position` and `row`;
+    /// the others are null, and empty or zero where [`EventsView`](crate::events::EventsView) has no null.
+    ///
+    /// What [`Links`](crate::events::Links) asks for is there when it matters: from the first row on that tells of
+    /// a link, `text_value` and `source` are read too. No row before it says that it was told under another
+    /// identifier.
+    pub fn reading(mut self, columns: &[&str]) -> History {
+        self.columns = Columns::some(self.table, |name| columns.contains(&name) || NEEDED.contains(&name));
+        self
     }
 
     /// The next rows (schema of the table; the first columns of [`Table::Events`] are the event schema),
@@ -109,21 +139,69 @@ impl History {
     pub async fn next(&mut self) -> Result<Option<RecordBatch>, LibraryError> {
         let Some(scan) = &self.scan else { return Ok(None) };
         loop {
-            if let Some(stream) = &mut self.current {
+            if let Some((group, stream)) = &mut self.current {
                 if let Some(batch) = stream.next().await {
-                    let batch = convert::conform(&batch?, &scan.schema, self.table)?;
+                    let batch = convert::conform(&batch?, &self.columns.read, self.table)?;
+                    if self.columns.unlinked && tells_of_links(&batch) {
+                        self.columns = self.columns.with_links(self.table);
+                        let later = self.last.map(later);
+                        let filter = self.filter.iter().cloned().chain(later).reduce(Expr::and);
+                        *stream = scan.in_order(group, &self.columns.names(), filter.as_ref()).await?;
+                        continue;
+                    }
                     self.last = ascending(&batch, self.last, (self.table, self.partition))?;
                     if batch.num_rows() > 0 {
-                        return Ok(Some(batch));
+                        return Ok(Some(convert::widened(&batch, &self.columns.whole)?));
                     }
                     continue;
                 }
                 self.current = None;
             }
             let Some(group) = self.groups.pop_front() else { return Ok(None) };
-            self.current = Some(scan.in_order(group, self.filter.as_ref()).await?);
+            let stream = scan.in_order(&group, &self.columns.names(), self.filter.as_ref()).await?;
+            self.current = Some((group, stream));
         }
     }
+}
+
+impl Columns {
+    /// Those that are wanted, by their name.
+    fn some(table: Table, wanted: impl Fn(&str) -> bool) -> Self {
+        let schema = table.schema();
+        let fields = || schema.fields().iter();
+        let read: Vec<FieldRef> = fields().filter(|field| wanted(field.name())).cloned().collect();
+        let whole = fields().map(|field| {
+            if wanted(field.name()) { Arc::clone(field) } else { Arc::new(field.as_ref().clone().with_nullable(true)) }
+        });
+        let whole = Arc::new(Schema::new(whole.collect::<Vec<_>>()));
+        Columns { read: Arc::new(Schema::new(read)), whole, unlinked: LINKED.iter().any(|name| !wanted(name)) }
+    }
+
+    /// The same and those that matter once something was linked.
+    fn with_links(&self, table: Table) -> Self {
+        Columns::some(table, |name| LINKED.contains(&name) || self.read.column_with_name(name).is_some())
+    }
+
+    fn names(&self) -> Vec<&str> {
+        names(&self.read)
+    }
+}
+
+/// The names of a schema's columns.
+pub(super) fn names(schema: &Schema) -> Vec<&str> {
+    schema.fields().iter().map(|field| field.name().as_str()).collect()
+}
+
+/// Whether a row says that a subject has gained or lost identifiers.
+fn tells_of_links(batch: &RecordBatch) -> bool {
+    let codes = batch.column_by_name("code").and_then(|column| column.as_string_opt::<i32>());
+    codes.is_some_and(|codes| codes.iter().flatten().any(|code| code == JOIN || code == LEAVE))
+}
+
+/// That a row stands after an address.
+fn later((position, row): (i64, i32)) -> Expr {
+    let same_message = col("position").eq(lit(position)).and(col("row").gt(lit(row)));
+    col("position").gt(lit(position)).or(same_message)
 }
 
 /// Puts files that overlap, and small neighbours, into one group each; ordered by position.
@@ -172,44 +250,49 @@ fn addresses(batch: &RecordBatch) -> Result<impl Iterator<Item = (i64, i32)>, Li
 pub(super) struct Scan {
     delta: DeltaTable,
     context: SessionContext,
-    schema: SchemaRef,
 }
 
 impl Scan {
     /// Makes the loaded state of a table ready for scans.
-    pub(super) fn new(delta: DeltaTable, table: Table) -> Result<Self, LibraryError> {
+    pub(super) fn new(delta: DeltaTable) -> Result<Self, LibraryError> {
         // One partition keeps a file's rows in the file's order.
         let config = SessionConfig::new()
             .with_target_partitions(1)
             .with_batch_size(BATCH_ROWS)
             .set_bool("datafusion.execution.parquet.schema_force_view_types", false);
         let runtime = RuntimeEnvBuilder::new().with_memory_limit(SCAN_BYTES, 1.0).build_arc()?;
-        Ok(Scan { delta, context: SessionContext::new_with_config_rt(config, runtime), schema: table.schema() })
+        Ok(Scan { delta, context: SessionContext::new_with_config_rt(config, runtime) })
     }
 
-    /// Some columns of some files, in no promised order.
-    pub(super) async fn rows(&self, paths: &[String], columns: &[&str]) -> Result<DataFrame, LibraryError> {
+    /// Some columns of some files, in no promised order; of the rows only those for which `filter` holds.
+    pub(super) async fn rows(
+        &self,
+        paths: &[String],
+        columns: &[&str],
+        filter: Option<&Expr>,
+    ) -> Result<DataFrame, LibraryError> {
         let provider = self
             .delta
             .table_provider()
             .with_session(Arc::new(self.context.state()))
             .with_file_paths(paths.iter().cloned())
             .await?;
-        Ok(self.context.read_table(provider)?.select_columns(columns)?)
-    }
-
-    /// All columns of a group of files, by (`position`, `row`); of the rows only those for which
-    /// `filter` holds.
-    pub(super) async fn in_order(
-        &self,
-        group: Group,
-        filter: Option<&Expr>,
-    ) -> Result<SendableRecordBatchStream, LibraryError> {
-        let columns: Vec<&str> = self.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let mut rows = self.rows(&group.paths, &columns).await?;
+        let mut rows = self.context.read_table(provider)?;
         if let Some(filter) = filter {
             rows = rows.filter(filter.clone())?;
         }
+        Ok(rows.select_columns(columns)?)
+    }
+
+    /// Some columns of a group of files, `position` and `row` among them, by these two; of the rows only those for
+    /// which `filter` holds.
+    pub(super) async fn in_order(
+        &self,
+        group: &Group,
+        columns: &[&str],
+        filter: Option<&Expr>,
+    ) -> Result<SendableRecordBatchStream, LibraryError> {
+        let rows = self.rows(&group.paths, columns, filter).await?;
         // What the library writes is in order, but another tool may have rewritten a file.
         if group.paths.len() == 1 && self.is_in_order(&group.paths).await? {
             return Ok(rows.execute_stream().await?);
@@ -219,7 +302,7 @@ impl Scan {
     }
 
     async fn is_in_order(&self, paths: &[String]) -> Result<bool, LibraryError> {
-        let mut stream = self.rows(paths, &["position", "row"]).await?.execute_stream().await?;
+        let mut stream = self.rows(paths, &["position", "row"], None).await?.execute_stream().await?;
         let mut last = None;
         while let Some(batch) = stream.next().await {
             for at in addresses(&batch?)? {

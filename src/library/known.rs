@@ -7,7 +7,7 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
 use futures::StreamExt as _;
 
-use super::history::Scan;
+use super::history::{Scan, names};
 use super::table::data_files;
 use super::{Library, LibraryError, Table, convert};
 use crate::events::{EventKey, EventRef, EventsView};
@@ -83,9 +83,7 @@ impl Library {
         let Some(delta) = self.open_table(Table::Events).await? else { return Ok(()) };
         let paths: Vec<String> = data_files(&delta, Table::Events)?.into_iter().map(|file| file.path).collect();
         let schema = Table::Events.schema();
-        let columns: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let scan = Scan::new(delta, Table::Events)?;
-        let mut stream = scan.rows(&paths, &columns).await?.execute_stream().await?;
+        let mut stream = Scan::new(delta)?.rows(&paths, &names(&schema), None).await?.execute_stream().await?;
         while let Some(batch) = stream.next().await {
             let batch = convert::conform(&batch?, &schema, Table::Events)?;
             let (positions, rows) = addresses(&batch)?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch};
 use proptest::prelude::*;
 use tempfile::TempDir;
 use url::Url;
@@ -12,7 +12,7 @@ use deltalake::kernel::Transaction;
 use super::append::{Writer, commit_rows};
 use super::import::FIRST;
 use super::{Compacted, Library, LibraryError, Table, predictions_batch, with_position};
-use crate::events::{EventKey, EventRef, EventsBuilder, EventsView, Op, SubjectId, TICK, bucket};
+use crate::events::{EventKey, EventRef, EventsBuilder, EventsView, JOIN, Op, SubjectId, TICK, bucket};
 
 pub(super) fn temporary() -> (TempDir, Url) {
     let folder = tempfile::tempdir().unwrap();
@@ -507,4 +507,60 @@ async fn the_history_of_some_subjects_is_the_history_without_the_others() {
         .collect();
     assert_eq!(found, expected);
     assert!(library.history_of(0, vec![SubjectId(9)]).await.unwrap().next().await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_of_some_columns_has_what_links_ask_for_from_the_first_link_on() {
+    // More rows than a batch has; the link stands in the second, behind other rows of its message.
+    const ROWS: i64 = 6000;
+    const LINK: usize = 9000;
+    let messages: Vec<RecordBatch> = (0..3)
+        .map(|position| {
+            let mut events: Vec<_> = (0..ROWS).map(|n| event(n % 7, position * ROWS + n)).collect();
+            if position == 1 {
+                events[LINK - ROWS as usize] = EventRef { code: JOIN, text_value: Some("2 1 2"), ..event(0, -1) };
+            }
+            with_position(&batch(&events), 0, position).unwrap()
+        })
+        .collect();
+    for at_once in [3, 1] {
+        let (_folder, url) = temporary();
+        let library = Library::open(&url).await.unwrap();
+        for (rows, last) in messages.chunks(at_once).zip((at_once as i64 - 1..).step_by(at_once)) {
+            library.append(Table::Events, rows.to_vec(), &[(0, last)].into()).await.unwrap();
+        }
+        for subjects in [None, Some(vec![SubjectId(0), SubjectId(5)])] {
+            let history = async || match &subjects {
+                Some(subjects) => library.history_of(0, subjects.clone()).await.unwrap(),
+                None => library.history(0).await.unwrap(),
+            };
+            let (mut all, mut some) = (history().await, history().await.reading(&["subject_id", "time", "unit"]));
+            let (mut expected, mut found) = (Vec::new(), Vec::new());
+            while let Some(batch) = all.next().await.unwrap() {
+                expected.push(batch);
+            }
+            while let Some(batch) = some.next().await.unwrap() {
+                EventsView::new(&batch).unwrap();
+                found.push(batch);
+            }
+            let column = |batches: &[RecordBatch], name: &str| {
+                let columns: Vec<&dyn Array> = batches.iter().map(|batch| batch[name].as_ref()).collect();
+                arrow::compute::concat(&columns).unwrap()
+            };
+            for name in ["subject_id", "time", "unit", "code", "op", "position", "row"] {
+                assert_eq!(&column(&found, name), &column(&expected, name), "{name}");
+            }
+            let concept = column(&found, "concept");
+            assert_eq!(concept.null_count(), concept.len());
+            let codes = column(&found, "code");
+            let codes = arrow::array::AsArray::as_string::<i32>(&codes);
+            let link = codes.iter().position(|code| code == Some(JOIN)).unwrap();
+            for name in ["text_value", "source"] {
+                let (found, expected) = (column(&found, name), column(&expected, name));
+                let rest = found.len() - link;
+                assert_eq!(&found.slice(link, rest), &expected.slice(link, rest), "{name}");
+                assert!(found.is_null(0), "{name}");
+            }
+        }
+    }
 }

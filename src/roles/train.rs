@@ -40,7 +40,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
     beat.ready(true);
     while !context.stop.wait(Duration::from_millis(200)) {
         beat.beat();
-        labels.look(context);
+        labels.look(context, beat);
         let now = now();
         for (task, schedule, due) in &mut turns {
             // A clock that was put back does not put the turn off.
@@ -62,20 +62,24 @@ struct Labels {
 
 impl Labels {
     /// Settles labels if it is time to. What fails is told, and tried again next time: it loses nothing.
-    fn look(&mut self, context: &Context) {
+    fn look(&mut self, context: &Context, beat: &Beat) {
         if self.settled.elapsed() < context.site.settings.archive.settle {
             return;
         }
         self.settled = Instant::now();
-        if let Err(error) = self.settle(context) {
+        if let Err(error) = self.settle(context, beat) {
             tracing::warn!(%error, "no labels were settled this time");
         }
     }
 
-    fn settle(&mut self, context: &Context) -> Result<(), RoleError> {
+    fn settle(&mut self, context: &Context, beat: &Beat) -> Result<(), RoleError> {
         let runtime = &context.runtime;
         let library = runtime.block_on(Library::open(&context.site.settings.library))?;
-        let settled = runtime.block_on(learn::settle(&library, &context.site.tasks))?;
+        let mut progress = |what: &str| {
+            beat.beat();
+            tracing::trace!(what, "settling labels");
+        };
+        let settled = runtime.block_on(learn::settle(&library, &context.site.tasks, &mut progress))?;
         fault("train", "settled");
         let mut count = 0;
         for task in &settled {
@@ -91,6 +95,7 @@ impl Labels {
         self.commits += u32::from(count > 0);
         if self.commits >= compact_every(COMPACT_EVERY) {
             self.commits = 0;
+            beat.beat();
             runtime.block_on(library.compact(Table::Labels))?;
             runtime.block_on(library.vacuum(Table::Labels))?;
         }

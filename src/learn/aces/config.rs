@@ -46,6 +46,12 @@ impl Config {
         &self.tests
     }
 
+    /// Whether an event of this code, which passes these tests (a bit each), may count for a predicate; its value
+    /// decides. Of one that does not only the time matters.
+    pub(in crate::learn) fn may_count(&self, code: &str, passed: u64) -> bool {
+        self.predicates.iter().any(|predicate| predicate.may_count(code, passed))
+    }
+
     /// What keeps the task from being evaluated over the case library: columns that its events
     /// do not have. `file`: name of the task's file.
     pub fn problems_in_library(&self, file: &str) -> Vec<Problem> {
@@ -82,6 +88,16 @@ pub(super) struct Predicate {
     pub(super) kind: Kind,
     /// Holds of the subject, on rows without time.
     pub(super) is_static: bool,
+}
+
+impl Predicate {
+    /// Whether it counts events, and those of this code which pass these tests (a bit each) may be among them.
+    pub(super) fn may_count(&self, code: &str, passed: u64) -> bool {
+        match &self.kind {
+            Kind::Plain { code: wanted, passed: asked, .. } => asked & !passed == 0 && wanted.matches(code),
+            Kind::And(_) | Kind::Or(_) => false,
+        }
+    }
 }
 
 /// What a predicate looks at.

@@ -5,7 +5,7 @@
 //! points on the time axis that follow from the trigger step by step; a sample is realized if
 //! every point exists and every `has` holds.
 
-use super::config::{Anchor, Bound, Config, Kind, Mark, Predicate, Side, Step, Window};
+use super::config::{Anchor, Bound, Config, Kind, Mark, Side, Step, Window};
 use super::record::Record;
 use crate::events::{Codes, Fact, Micros};
 
@@ -121,12 +121,8 @@ impl<'c> Evaluator<'c> {
         // Numbers are given as u32, so that their count fits one.
         for number in self.ends.len() as u32..codes.len() as u32 {
             let (name, tests) = (codes.code(number), codes.passed(number));
-            let may_count = |predicate: &Predicate| match &predicate.kind {
-                Kind::Plain { code, passed, .. } => passed & !tests == 0 && code.matches(name),
-                Kind::And(_) | Kind::Or(_) => false,
-            };
             let predicates = self.config.predicates.iter().enumerate();
-            self.members.extend(predicates.filter(|(_, predicate)| may_count(predicate)).map(|(p, _)| p));
+            self.members.extend(predicates.filter(|(_, one)| one.may_count(name, tests)).map(|(p, _)| p));
             self.ends.push(self.members.len());
         }
     }

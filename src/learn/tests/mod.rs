@@ -1,6 +1,7 @@
 //! Tests of the registry, of task files, and of the whole way from a library to a champion.
 
 mod features;
+mod label;
 mod registry;
 mod settle;
 mod task;

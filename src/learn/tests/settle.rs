@@ -29,7 +29,7 @@ fn archive(place: &Place, position: i64, scores: &[(i64, Micros)]) {
 }
 
 fn settled(place: &Place) -> Settled {
-    let mut all = place.runtime.block_on(settle(&place.library, &[task(TASK)])).unwrap();
+    let mut all = place.runtime.block_on(settle(&place.library, &[task(TASK)], &mut |_| {})).unwrap();
     all.remove(0)
 }
 

@@ -96,7 +96,7 @@ async fn extra_columns(library: &Library) -> Result<ExtraColumns, LibraryError> 
     let mut extra = ExtraColumns::default();
     let Some(delta) = library.open_table(Table::Events).await? else { return Ok(extra) };
     let paths: Vec<String> = data_files(&delta, Table::Events)?.into_iter().map(|file| file.path).collect();
-    let mut stream = Scan::new(delta, Table::Events)?.rows(&paths, &[EXTRA]).await?.execute_stream().await?;
+    let mut stream = Scan::new(delta)?.rows(&paths, &[EXTRA], None).await?.execute_stream().await?;
     while let Some(batch) = stream.next().await {
         extra.see(cast(batch?.column(0), &DataType::Utf8)?.as_string::<i32>());
     }
