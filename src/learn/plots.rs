@@ -4,6 +4,8 @@
 //! the axes so that none overlaps another, in colours that the colour-blind tell apart
 //! (Okabe and Ito 2008). Holds figures and sums over rows, never a subject.
 
+pub(super) mod panels;
+
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -19,6 +21,7 @@ use super::LearnError;
 use super::evaluate::Evaluation;
 use super::importance::Importance;
 use super::metrics::Curves;
+use super::train::Named;
 
 const BLUE: RGBColor = RGBColor(0, 114, 178);
 const VERMILION: RGBColor = RGBColor(213, 94, 0);
@@ -79,42 +82,41 @@ pub(super) fn write(folder: &Path, evaluation: &Evaluation, importance: &Importa
         curves: &'a Curves,
     }
     let report = Report { evaluation, curves: &evaluation.curves };
-    let plot = |name, plot: Plot| -> Result<(&'static str, String), LearnError> {
-        let height = SIZE.1 + (ROWS.0 + ROWS.1 * plot.series.len() as i32) as u32;
-        Ok((name, svg(name, (SIZE.0, height), |area| draw(area, &plot))?))
-    };
     let files = [
-        plot("roc.svg", roc(evaluation))?,
-        plot("pr.svg", pr(evaluation))?,
-        plot("reliability.svg", reliability(evaluation))?,
-        plot("decision_curve.svg", decision_curve(evaluation))?,
+        picture("roc.svg", &roc(evaluation))?,
+        picture("pr.svg", &pr(evaluation))?,
+        picture("reliability.svg", &reliability(evaluation))?,
+        picture("decision_curve.svg", &decision_curve(evaluation))?,
         ("importance.svg", bars(evaluation, importance)?),
         ("report.json", serde_json::to_string_pretty(&report)?),
         ("importance.json", serde_json::to_string_pretty(importance)?),
     ];
-    for (name, text) in files {
-        let path = folder.join(name);
-        fs::write(&path, text).map_err(LearnError::io(&path))?;
-    }
-    Ok(())
+    files.into_iter().try_for_each(|file| keep(folder, file))
+}
+
+/// Writes a file into a folder.
+fn keep(folder: &Path, (name, text): (&str, String)) -> Result<(), LearnError> {
+    let path = folder.join(name);
+    fs::write(&path, text).map_err(LearnError::io(&path))
 }
 
 /// The model and the rows it was judged by.
 fn judged(evaluation: &Evaluation) -> String {
-    let (model, metrics) = (model(evaluation), &evaluation.metrics);
+    let (model, metrics) = (model(&evaluation.model), &evaluation.metrics);
     format!("{model}, n = {}, {} with the outcome", metrics.n, metrics.positives)
 }
 
-fn model(evaluation: &Evaluation) -> String {
-    format!("{} version {}", shortened(&evaluation.model.name), evaluation.model.version)
+fn model(model: &Named) -> String {
+    format!("{} version {}", shortened(&model.name), model.version)
 }
 
 /// A figure with its interval, for a legend.
 fn figure(name: &str, value: Option<f64>, ci: Option<[f64; 2]>) -> String {
-    match (value, ci) {
+    let short = |value: f64| if value.abs() < 1e6 { format!("{value:.3}") } else { format!("{value:.3e}") };
+    match (value.map(short), ci.map(|ends| ends.map(short))) {
         (None, _) => format!("{name} not defined"),
-        (Some(value), None) => format!("{name} {value:.3}"),
-        (Some(value), Some([low, high])) => format!("{name} {value:.3} (95 % interval {low:.3} to {high:.3})"),
+        (Some(value), None) => format!("{name} {value}"),
+        (Some(value), Some([low, high])) => format!("{name} {value} (95 % interval {low} to {high})"),
     }
 }
 
@@ -229,6 +231,12 @@ fn decision_curve(evaluation: &Evaluation) -> Plot {
     }
 }
 
+/// The file of a picture with two axes.
+fn picture(name: &'static str, plot: &Plot) -> Result<(&'static str, String), LearnError> {
+    let height = SIZE.1 + (ROWS.0 + ROWS.1 * plot.series.len() as i32) as u32;
+    Ok((name, svg(name, (SIZE.0, height), |area| draw(area, plot))?))
+}
+
 /// Draws on a picture and gives its text.
 fn svg(name: &'static str, size: (u32, u32), draw: impl FnOnce(&Area<'_>) -> Drawn) -> Result<String, LearnError> {
     let mut text = String::new();
@@ -269,24 +277,14 @@ fn draw(area: &Area<'_>, plot: &Plot) -> Drawn {
         .x_label_area_size(48)
         .y_label_area_size(64)
         .build_cartesian_2d(plot.x.1.clone(), plot.y.1.clone())?;
-    let label = |span: &Range<f64>| {
-        let digits = if span.end - span.start < 0.15 {
-            3
-        } else if span.end - span.start < 0.6 {
-            2
-        } else {
-            1
-        };
-        move |value: &f64| format!("{value:.digits$}")
-    };
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .bold_line_style(FAINT)
         .x_labels(6)
         .y_labels(6)
-        .x_label_formatter(&label(&plot.x.1))
-        .y_label_formatter(&label(&plot.y.1))
+        .x_label_formatter(&|value| label(*value, &plot.x.1))
+        .y_label_formatter(&|value| label(*value, &plot.y.1))
         .label_style(("sans-serif", 15))
         .axis_desc_style(("sans-serif", 17))
         .x_desc(plot.x.0)
@@ -303,6 +301,24 @@ fn draw(area: &Area<'_>, plot: &Plot) -> Drawn {
         mark(area, &series.points.iter().map(place).collect::<Vec<_>>(), series)?;
     }
     Ok(())
+}
+
+/// A number of an axis, with the digits that tell it from its neighbours.
+fn label(value: f64, span: &Range<f64>) -> String {
+    let width = span.end - span.start;
+    if width < 0.01 || span.start.abs().max(span.end.abs()) >= 1e6 {
+        return format!("{value:.2e}");
+    }
+    let digits = if width < 0.15 {
+        3
+    } else if width < 0.6 {
+        2
+    } else if width < 10.0 {
+        1
+    } else {
+        0
+    };
+    format!("{value:.digits$}")
 }
 
 /// A series, or its sample in the legend, at pixels of the picture.
@@ -327,7 +343,7 @@ fn bars(evaluation: &Evaluation, importance: &Importance) -> Result<String, Lear
     let rows: usize = parts.iter().map(|(_, bars)| bars.len()).sum();
     let height = ROWS.0 + 2 * AROUND + ROW * rows as i32;
     svg("importance.svg", (SIZE.0, height as u32), |area| {
-        let explained = format!("{}, {} rows explained", model(evaluation), importance.rows);
+        let explained = format!("{}, {} rows explained", model(&evaluation.model), importance.rows);
         heading(area, "Importance", &explained)?;
         let mut top = ROWS.0;
         for (name, bars) in &parts {

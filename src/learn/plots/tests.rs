@@ -15,6 +15,7 @@ fn evaluation(rows: &[(f64, bool)]) -> Evaluation {
     let dated: Vec<Dated> = scored.iter().map(|scored| Dated { scored: *scored, time: 0, onset: None }).collect();
     let (details, curves) = Details::of(&dated, 0.5);
     Evaluation {
+        panel: None,
         metrics: evaluate(&scored, 0.5, 0),
         task: "ward".to_owned(),
         model: Named { name: "a<b&c_with_a_name_that_is_longer_than_there_is_room_for".to_owned(), version: 3 },
@@ -47,7 +48,7 @@ fn data() -> Vec<(f64, bool)> {
 }
 
 /// Every tag is closed in its order, and no bare `<` or `&` stands in a text.
-fn is_xml(svg: &str) {
+pub(super) fn is_xml(svg: &str) {
     let mut open = Vec::new();
     let mut rest = svg;
     while let Some(start) = rest.find('<') {
@@ -122,18 +123,23 @@ fn texts(svg: &str) -> Vec<(f64, f64, f64, String)> {
         .collect()
 }
 
+/// No text overlaps another or the border.
+pub(super) fn no_overlap(name: &str, svg: &str) {
+    let texts = texts(svg);
+    for (i, a) in texts.iter().enumerate() {
+        assert!(a.0 >= 0.0 && a.1 <= f64::from(SIZE.0), "{name}: {a:?}");
+        for b in &texts[i + 1..] {
+            let apart = a.1 <= b.0 || b.1 <= a.0 || (a.2 - b.2).abs() >= 12.0;
+            assert!(apart, "{name}: {a:?} {b:?}");
+        }
+    }
+}
+
 #[test]
 fn no_text_overlaps_another_or_the_border() {
     for (name, svg) in drawn(&data()).iter().filter(|(name, _)| name.ends_with(".svg")) {
-        let texts = texts(svg);
-        assert!(texts.len() > 8, "{name}: {}", texts.len());
-        for (i, a) in texts.iter().enumerate() {
-            assert!(a.0 >= 0.0 && a.1 <= f64::from(SIZE.0), "{name}: {a:?}");
-            for b in &texts[i + 1..] {
-                let apart = a.1 <= b.0 || b.1 <= a.0 || (a.2 - b.2).abs() >= 12.0;
-                assert!(apart, "{name}: {a:?} {b:?}");
-            }
-        }
+        assert!(texts(svg).len() > 8, "{name}: {}", texts(svg).len());
+        no_overlap(name, svg);
     }
 }
 
