@@ -44,9 +44,10 @@ pub use label::{LabelReport, label, label_meds};
 pub use ledger::{Entry, Event};
 pub use matrix::{LabelLag, LeftOut};
 pub use metrics::{
-    CalibrationLine, Comparison, Curves, DeLong, Decile, Details, HosmerLemeshow, Intervals, LeadTime, Metrics,
-    NetBenefit, OperatingPoint, Paired, PrPoint, Quartiles, ReliabilityBin, RocPoint, Scored, Subgroup, Utility,
-    evaluate as figures,
+    AmountErrors, AmountFigures, AmountGroup, Amounts, AtCut, AtTime, CalibrationLine, Central, ClassFigures,
+    Comparison, Curves, DeLong, Decile, Details, HosmerLemeshow, Incidences, Interval, Intervals, LeadTime, Metrics,
+    NetBenefit, OneClass, OperatingPoint, Paired, PrPoint, Quartiles, ReliabilityBin, RocPoint, Scored, Subgroup,
+    SurvivalFigures, Utility, evaluate as figures,
 };
 pub use registry::{Announcement, Listing, ModelRef, Registry};
 pub use search::{Search, SearchSettings, Trial};

@@ -2,6 +2,10 @@
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::events::SubjectId;
 
 /// Most replicates, and the least that an interval is made of.
 const REPLICATES: (usize, usize) = (1_000, 200);
@@ -9,6 +13,37 @@ const REPLICATES: (usize, usize) = (1_000, 200);
 const VISITS: usize = 200_000_000;
 /// Two-sided level of the intervals.
 pub(super) const LEVEL: f64 = 0.95;
+
+/// The percentile interval of one figure, by a bootstrap that draws whole subjects.
+#[derive(Copy, Clone, PartialEq, Debug, Default, Serialize)]
+pub struct Interval {
+    /// Two-sided level, 0.95.
+    pub level: f64,
+    /// Replicates drawn; none of fewer than two subjects.
+    pub replicates: usize,
+    /// Low and high end; `None` where most replicates have no such figure.
+    pub ends: Option<[f64; 2]>,
+}
+
+/// The number of each row's subject among all, ascending, and how many subjects there are.
+pub(super) fn numbered(subjects: &[SubjectId]) -> (Vec<usize>, usize) {
+    let mut all = subjects.to_vec();
+    all.sort_unstable();
+    all.dedup();
+    (subjects.iter().map(|subject| all.partition_point(|other| other < subject)).collect(), all.len())
+}
+
+/// The interval of `figure`, which visits so many rows and is told how often each subject counts.
+pub(super) fn bootstrap(
+    visits: usize,
+    subjects: usize,
+    seed: u64,
+    figure: impl Fn(&[u32]) -> Option<f64> + Sync,
+) -> Interval {
+    let replicates = if subjects < 2 { 0 } else { replicates(visits) };
+    let drawn = (0..replicates as u64).into_par_iter().map(|replicate| figure(&draw(seed, replicate, subjects)));
+    Interval { level: LEVEL, replicates, ends: interval(&drawn.collect::<Vec<_>>()) }
+}
 
 /// How many replicates so many rows get.
 pub(super) fn replicates(rows: usize) -> usize {

@@ -10,7 +10,7 @@ const DECILES: usize = 10;
 /// What the Challenge 2012 adds to a denominator, so that none is 0.
 const PAD: f64 = 0.001;
 /// How near to 0 and 1 a risk may come before its logarithm is taken.
-const CLIP: f64 = 1e-9;
+pub(super) const CLIP: f64 = 1e-9;
 /// Steps in which Newton's method must converge, and halvings of one step; where a line exists it takes about six.
 const STEPS: usize = 100;
 

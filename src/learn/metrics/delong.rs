@@ -74,7 +74,7 @@ impl Components {
 }
 
 /// Ranks from 1 up; equal values share the mean of theirs.
-fn midranks(values: &[f64]) -> Vec<f64> {
+pub(super) fn midranks(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*a].total_cmp(&values[*b]));
     let mut ranks = vec![0.0; values.len()];

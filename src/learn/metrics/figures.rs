@@ -2,6 +2,7 @@
 //! they are and every replicate of the bootstrap.
 
 use super::Scored;
+use super::bootstrap::numbered;
 use crate::events::SubjectId;
 
 /// Bins of the calibration error.
@@ -22,11 +23,8 @@ impl Ranked {
         // The rest of the key only makes the order unique.
         let mut rows = rows.to_vec();
         rows.sort_by(|a, b| b.risk.total_cmp(&a.risk).then(a.subject.cmp(&b.subject)).then(a.outcome.cmp(&b.outcome)));
-        let mut subjects: Vec<SubjectId> = rows.iter().map(|row| row.subject).collect();
-        subjects.sort_unstable();
-        subjects.dedup();
-        let of = rows.iter().map(|row| subjects.partition_point(|s| *s < row.subject)).collect();
-        Ranked { rows, of, subjects: subjects.len() }
+        let (of, subjects) = numbered(&rows.iter().map(|row| row.subject).collect::<Vec<SubjectId>>());
+        Ranked { rows, of, subjects }
     }
 }
 

@@ -3,27 +3,39 @@
 //! Pure. Ties are never broken by order: equal scores are one group everywhere. A figure
 //! that does not exist (one class only, no rows) is `None`, never 0 or NaN.
 
+mod amount;
 mod bootstrap;
 mod calibration;
+mod classes;
 mod compare;
+mod concordance;
 mod curve;
 mod delong;
 mod details;
 mod figures;
+mod kaplan_meier;
 mod lead;
 mod normal;
+#[cfg(test)]
+mod peers;
 mod subgroup;
+mod sums;
+mod survival;
 #[cfg(test)]
 mod tests;
 mod utility;
 
+pub use amount::{AmountErrors, AmountFigures, AmountGroup, Amounts, AtCut, Central};
+pub use bootstrap::Interval;
 pub use calibration::{CalibrationLine, Decile, HosmerLemeshow, ReliabilityBin};
+pub use classes::{ClassFigures, OneClass};
 pub use compare::{Comparison, Paired};
 pub use curve::{Curves, NetBenefit, OperatingPoint, PrPoint, RocPoint};
 pub use delong::DeLong;
 pub use details::Details;
 pub use lead::{LeadTime, Quartiles};
 pub use subgroup::Subgroup;
+pub use survival::{AtTime, Incidences, SurvivalFigures};
 pub use utility::Utility;
 
 pub(crate) use compare::compare;
