@@ -96,7 +96,7 @@ impl PanelRows {
                     expected: &column(0, 1),
                     training_mean: bundle.card.found.get(TRAINING_MEAN).copied().unwrap_or(f64::NAN),
                     cuts: bundle.cuts(),
-                    exceeding: &column(width - bundle.cuts().len(), width),
+                    reaching: &column(width - bundle.cuts().len(), width),
                     central: Some(&central),
                 };
                 PanelFigures::Amount(AmountFigures::of(rows, seed))

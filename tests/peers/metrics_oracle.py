@@ -70,24 +70,24 @@ def amount(rng):
     truth = rng.poisson(expected).astype(float)
     drawn = rng.poisson(expected[:, None] + 0.3, size=(ROWS, 40))
     cuts = np.array([0.0, 1.0, 3.0, 6.0, 10.0])
-    exceeding = np.stack([(drawn > cut).mean(axis=1) for cut in cuts], axis=1)
+    reaching = np.stack([(drawn >= cut).mean(axis=1) for cut in cuts], axis=1)
     central = np.quantile(drawn, [0.1, 0.9], axis=1).T
-    above = truth[:, None] > cuts
+    above = truth[:, None] >= cuts
     inside = (central[:, 0] <= truth) & (truth <= central[:, 1])
     return {
         "truth": truth.tolist(),
         "expected": expected.tolist(),
         "training_mean": 4.25,
         "cuts": cuts.tolist(),
-        "exceeding": exceeding.ravel().tolist(),
+        "reaching": reaching.ravel().tolist(),
         "central": central.tolist(),
         "errors": errors(truth, expected) | {"spearman": float(spearmanr(truth, expected).statistic)},
         "baseline": errors(truth, np.full(ROWS, 4.25)),
         "coverage": float(inside.mean()),
         "mean_width": float((central[:, 1] - central[:, 0]).mean()),
-        "auroc": [metrics.roc_auc_score(above[:, k], exceeding[:, k]) for k in range(len(cuts))],
-        "brier": [metrics.brier_score_loss(above[:, k], exceeding[:, k]) for k in range(len(cuts))],
-        "crps": float(np.trapezoid((exceeding - above) ** 2, cuts, axis=1).mean()),
+        "auroc": [metrics.roc_auc_score(above[:, k], reaching[:, k]) for k in range(len(cuts))],
+        "brier": [metrics.brier_score_loss(above[:, k], reaching[:, k]) for k in range(len(cuts))],
+        "crps": float(np.trapezoid((reaching - above) ** 2, cuts, axis=1).mean()),
     }
 
 

@@ -28,8 +28,8 @@ pub struct Amounts<'a> {
     pub training_mean: f64,
     /// Cuts, ascending; may be none.
     pub cuts: &'a [f64],
-    /// Probabilities to exceed each cut, row after row.
-    pub exceeding: &'a [f64],
+    /// Probabilities to reach each cut, row after row.
+    pub reaching: &'a [f64],
     /// Quantiles at 10 % and 90 % of each row, where the model gives them.
     pub central: Option<&'a [[f64; 2]]>,
 }
@@ -52,10 +52,10 @@ pub struct AmountFigures {
     pub central: Option<Central>,
     /// Continuous ranked probability score between the first and the last cut (Gneiting and Raftery 2007, equation 20,
     /// with the integral over these alone): the integral over x of the mean of `(P(Y > x) - [y > x])²`, which is the
-    /// Brier score of exceeding x, by the trapezoid rule over the cuts. In units of the amount, the lower the better,
+    /// Brier score of reaching x, by the trapezoid rule over the cuts. In units of the amount, the lower the better,
     /// and lowest for the true probabilities; what is beyond the cuts counts for nothing. `None` without two cuts.
     pub crps: Option<f64>,
-    /// Of exceeding each cut.
+    /// Of reaching each cut.
     pub cuts: Vec<AtCut>,
     /// Up to ten groups of rows by what was expected, ascending, of ten rows and a tenth of all at least; rows of which
     /// the same was expected are never parted.
@@ -92,13 +92,13 @@ pub struct Central {
     pub mean_width: Option<f64>,
 }
 
-/// Figures of the probability to exceed a cut.
+/// Figures of the probability to reach a cut.
 #[derive(Copy, Clone, PartialEq, Debug, Serialize)]
 pub struct AtCut {
     /// The cut.
     pub cut: f64,
     /// Rows above it.
-    pub n_above: usize,
+    pub reached: usize,
     /// Area under the receiver operating characteristic.
     pub auroc: Option<f64>,
     /// Mean squared difference of the probability and whether it was so.
@@ -151,7 +151,7 @@ fn unfit(rows: Amounts<'_>) -> Option<&'static str> {
     let finite = |values: &[f64]| values.iter().all(|value| value.is_finite());
     let same = rows.expected.len() == n
         && rows.subjects.len() == n
-        && n.checked_mul(rows.cuts.len()) == Some(rows.exceeding.len())
+        && n.checked_mul(rows.cuts.len()) == Some(rows.reaching.len())
         && rows.central.is_none_or(|central| central.len() == n);
     if n == 0 {
         Some("no rows")
@@ -161,7 +161,7 @@ fn unfit(rows: Amounts<'_>) -> Option<&'static str> {
         Some("an amount is not a finite number")
     } else if !rows.cuts.is_sorted_by(|a, b| a < b) {
         Some("the cuts do not ascend")
-    } else if rows.exceeding.iter().any(|p| !(0.0..=1.0).contains(p)) {
+    } else if rows.reaching.iter().any(|p| !(0.0..=1.0).contains(p)) {
         Some("a probability is not in 0 to 1")
     } else if rows.central.is_some_and(|central| central.iter().any(|ends| !(finite(ends) && ends[0] <= ends[1]))) {
         Some("a central interval is none")
@@ -237,14 +237,14 @@ fn at_cuts(rows: Amounts<'_>) -> Vec<AtCut> {
     let at = |(place, cut): (usize, &f64)| {
         let row = |(i, truth): (usize, &f64)| Scored {
             subject: rows.subjects[i],
-            risk: rows.exceeding[i * rows.cuts.len() + place],
-            outcome: truth > cut,
+            risk: rows.reaching[i * rows.cuts.len() + place],
+            outcome: truth >= cut,
         };
         let scored: Vec<Scored> = rows.truth.iter().enumerate().map(row).collect();
         let figures = Figures::of(&Ranked::new(&scored).rows, 0.5, |_| 1);
         AtCut {
             cut: *cut,
-            n_above: scored.iter().filter(|row| row.outcome).count(),
+            reached: scored.iter().filter(|row| row.outcome).count(),
             auroc: figures.auroc,
             brier: figures.brier,
             ece: figures.ece,
@@ -297,15 +297,15 @@ mod tests {
 
     /// Without cuts and intervals.
     fn plain<'a>(subjects: &'a [SubjectId], truth: &'a [f64], expected: &'a [f64]) -> Amounts<'a> {
-        Amounts { subjects, truth, expected, training_mean: 2.0, cuts: &[], exceeding: &[], central: None }
+        Amounts { subjects, truth, expected, training_mean: 2.0, cuts: &[], reaching: &[], central: None }
     }
 
     #[test]
     fn figures_by_hand() {
         let (subjects, truth) = (each_its_own(4), [0.0, 1.0, 3.0, 8.0]);
         let rows = Amounts {
-            cuts: &[0.0, 2.0, 6.0],
-            exceeding: &[0.5, 0.0, 0.0, 0.9, 0.4, 0.1, 0.9, 0.8, 0.2, 1.0, 0.8, 0.2],
+            cuts: &[0.5, 2.0, 6.0],
+            reaching: &[0.5, 0.0, 0.0, 0.9, 0.4, 0.1, 0.9, 0.8, 0.2, 1.0, 0.8, 0.2],
             central: Some(&[[0.0, 1.0], [2.0, 4.0], [1.0, 9.0], [2.0, 8.0]]),
             ..plain(&subjects, &truth, &[1.0, 3.0, 2.0, 4.0])
         };
@@ -322,10 +322,10 @@ mod tests {
         assert!(near(Some(central.coverage), 0.75) && near(central.mean_width, 17.0 / 4.0), "{central:?}");
         let briers = [(0.25 + 0.01 + 0.01) / 4.0, (0.16 + 0.04 + 0.04) / 4.0, (0.01 + 0.04 + 0.64) / 4.0];
         for (at, (brier, above)) in found.cuts.iter().zip(briers.into_iter().zip([3, 2, 1])) {
-            assert!(near(at.brier, brier) && at.n_above == above, "{at:?}");
+            assert!(near(at.brier, brier) && at.reached == above, "{at:?}");
         }
         assert!(near(found.cuts[2].auroc, 2.5 / 3.0) && near(found.cuts[0].auroc, 1.0));
-        let crps = 2.0 * (briers[0] + briers[1]) / 2.0 + 4.0 * (briers[1] + briers[2]) / 2.0;
+        let crps = 1.5 * (briers[0] + briers[1]) / 2.0 + 4.0 * (briers[1] + briers[2]) / 2.0;
         assert!(near(found.crps, crps), "{found:?}");
         assert_eq!((found.n, found.subjects, found.groups.len()), (4, 4, 0));
     }
@@ -375,14 +375,14 @@ mod tests {
             let infinite = Some("an amount is not a finite number");
             assert_eq!(why(plain(&one, &truth, &[broken])), infinite);
             assert_eq!(why(Amounts { training_mean: broken, ..row }), infinite);
-            let exceeding = Amounts { cuts: &[1.0], exceeding: &[broken], ..row };
-            assert_eq!(why(exceeding), Some("a probability is not in 0 to 1"));
+            let reaching = Amounts { cuts: &[1.0], reaching: &[broken], ..row };
+            assert_eq!(why(reaching), Some("a probability is not in 0 to 1"));
             let ends = [[0.0, broken]];
             assert_eq!(why(Amounts { central: Some(&ends), ..row }), Some("a central interval is none"));
         }
-        let cuts = Amounts { cuts: &[1.0, 1.0], exceeding: &[0.5; 2], ..row };
+        let cuts = Amounts { cuts: &[1.0, 1.0], reaching: &[0.5; 2], ..row };
         assert_eq!(why(cuts), Some("the cuts do not ascend"));
-        let found = AmountFigures::of(Amounts { cuts: &[0.5], exceeding: &[0.5], ..row }, 0);
+        let found = AmountFigures::of(Amounts { cuts: &[0.5], reaching: &[0.5], ..row }, 0);
         assert_eq!((found.errors.mae, found.errors.r2, found.errors.spearman), (Some(1.0), None, None));
         assert_eq!((found.crps, found.mae_interval.ends, found.cuts[0].auroc), (None, None, None));
         let huge = AmountFigures::of(plain(&each_its_own(2), &[1e300, -1e300], &[0.0, 1.0]), 0);
@@ -419,9 +419,9 @@ mod tests {
                 let truth: Vec<f64> = rows.iter().map(|row| f64::from(row.0) * scale).collect();
                 let expected: Vec<f64> = rows.iter().map(|row| bent(f64::from(row.1) / 4.0 * scale)).collect();
                 let both = |row: &(u8, i32, u8, u8, i64)| [row.2, row.3].map(|p| f64::from(p) / 4.0);
-                let exceeding: Vec<f64> = rows.iter().flat_map(both).collect();
+                let reaching: Vec<f64> = rows.iter().flat_map(both).collect();
                 let cuts = [2.0 * scale, 5.0 * scale];
-                let rows = Amounts { cuts: &cuts, exceeding: &exceeding, ..plain(&subjects, &truth, &expected) };
+                let rows = Amounts { cuts: &cuts, reaching: &reaching, ..plain(&subjects, &truth, &expected) };
                 AmountFigures::of(rows, 3)
             };
             let found = figures(&rows, 1.0, |said| said);

@@ -50,7 +50,7 @@ fn figures_of_classes_are_those_of_scikit_learn() {
 fn figures_of_amounts_are_those_of_scikit_learn_and_scipy() {
     let peer = &oracle()["amount"];
     let (truth, expected) = (numbers(&peer["truth"]), numbers(&peer["expected"]));
-    let (cuts, exceeding) = (numbers(&peer["cuts"]), numbers(&peer["exceeding"]));
+    let (cuts, reaching) = (numbers(&peer["cuts"]), numbers(&peer["reaching"]));
     let ends = |value: &Value| [value[0].as_f64().unwrap(), value[1].as_f64().unwrap()];
     let central: Vec<[f64; 2]> = peer["central"].as_array().unwrap().iter().map(ends).collect();
     let rows = Amounts {
@@ -59,7 +59,7 @@ fn figures_of_amounts_are_those_of_scikit_learn_and_scipy() {
         expected: &expected,
         training_mean: peer["training_mean"].as_f64().unwrap(),
         cuts: &cuts,
-        exceeding: &exceeding,
+        reaching: &reaching,
         central: Some(&central),
     };
     let found = AmountFigures::of(rows, 1);

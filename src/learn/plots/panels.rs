@@ -201,7 +201,7 @@ mod tests {
                 expected,
                 training_mean: 0.0,
                 cuts: &[],
-                exceeding: &[],
+                reaching: &[],
                 central: None,
             };
             let figures = AmountFigures::of(rows, 0);
