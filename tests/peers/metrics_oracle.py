@@ -69,7 +69,7 @@ def amount(rng):
     expected = np.round(2 * rng.gamma(2.0, 2.0, size=ROWS)) / 2
     truth = rng.poisson(expected).astype(float)
     drawn = rng.poisson(expected[:, None] + 0.3, size=(ROWS, 40))
-    cuts = np.array([0.0, 1.0, 3.0, 6.0, 10.0])
+    cuts = np.array([1.0, 2.0, 4.0, 7.0, 11.0])
     reaching = np.stack([(drawn >= cut).mean(axis=1) for cut in cuts], axis=1)
     central = np.quantile(drawn, [0.1, 0.9], axis=1).T
     above = truth[:, None] >= cuts
