@@ -193,7 +193,7 @@ fn take(label: &Table) -> Result<Take, Wrong> {
 impl Take {
     /// The label of values in the order of their times; `None` without any.
     fn of(self, values: &[f32]) -> Option<f64> {
-        let all = || values.iter().map(|value| f64::from(*value));
+        let all = || values.iter().map(|value| decimal(*value));
         match self {
             Take::First => all().next(),
             Take::Last => all().next_back(),
@@ -202,6 +202,12 @@ impl Take {
             Take::Mean => (!values.is_empty()).then(|| all().sum::<f64>() / values.len() as f64),
         }
     }
+}
+
+/// The number that a value in single precision was written as: 2.3, and not the 2.2999999523… that it is, which would
+/// miss a limit of 2.3.
+fn decimal(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
 }
 
 impl Wanted {
@@ -315,6 +321,14 @@ mod tests {
             assert_eq!((told.target, told.outcome), (Some(Target::Amount(amount)), Some(amount < 2.5)));
             assert_eq!(kind.told(&label()), None, "no value, no label");
         }
+    }
+
+    #[test]
+    fn a_limit_is_met_by_the_number_that_was_written() {
+        let kind = wanted("kind = \"regression\"\nwatch = \">= 2.3\"");
+        let told = kind.told(&Label { values: vec![2.3], ..label() }).unwrap().0;
+        assert_eq!((told.target, told.outcome), (Some(Target::Amount(2.3)), Some(true)));
+        assert_eq!([decimal(1e30), decimal(-0.1), decimal(16_777_216.0)], [1e30, -0.1, 16_777_216.0]);
     }
 
     #[test]
