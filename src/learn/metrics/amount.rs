@@ -51,7 +51,7 @@ pub struct AmountFigures {
     /// Of the central intervals, where there are some.
     pub central: Option<Central>,
     /// Continuous ranked probability score between the first and the last cut (Gneiting and Raftery 2007, equation 20,
-    /// with the integral over these alone): the integral over x of the mean of `(P(Y > x) - [y > x])²`, which is the
+    /// with the integral over these alone): the integral over x of the mean of `(P(Y >= x) - [y >= x])²`, which is the
     /// Brier score of reaching x, by the trapezoid rule over the cuts. In units of the amount, the lower the better,
     /// and lowest for the true probabilities; what is beyond the cuts counts for nothing. `None` without two cuts.
     pub crps: Option<f64>,
@@ -97,7 +97,7 @@ pub struct Central {
 pub struct AtCut {
     /// The cut.
     pub cut: f64,
-    /// Rows above it.
+    /// Rows that reach it.
     pub reached: usize,
     /// Area under the receiver operating characteristic.
     pub auroc: Option<f64>,
