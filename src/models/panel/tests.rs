@@ -91,6 +91,7 @@ fn fit(question: &Question, family: Family, rows: usize) -> Result<Bundle, Model
     spec.params.mlp.networks = 1;
     spec.params.knn.rows = 200;
     spec.params.bedside.feature = "a".to_owned();
+    spec.params.onnx.file = "a.onnx".to_owned();
     spec.params.stack.members = vec![Family::Logistic, Family::Boosting];
     spec.params.stack.folds = 2;
     spec.panel = Some(PanelSpec { question: question.clone(), train: train.targets, tuning: tuning.targets });
