@@ -51,6 +51,7 @@ mod shapley;
 mod space;
 mod stack;
 mod svm;
+mod text;
 mod threshold;
 mod training;
 mod trees;
@@ -73,7 +74,7 @@ pub use fit::FitSpec;
 pub use folds::Folds;
 pub use hyper::{
     BayesHyper, BedsideHyper, BoostingHyper, CnnHyper, ForestHyper, GruHyper, Hyper, KnnHyper, LogisticHyper, MlpHyper,
-    OnnxHyper, OnnxOutput, StackHyper, SvmHyper,
+    OnnxHyper, OnnxOutput, StackHyper, SvmHyper, TextHyper,
 };
 pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;
