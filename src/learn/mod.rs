@@ -28,6 +28,7 @@ mod settle;
 mod strata;
 mod tabular;
 mod task;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -54,4 +55,5 @@ pub use settle::{Settled, settle};
 pub use strata::MissingSubgroup;
 pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};
+pub use terms::{Telling, TermsReport, TermsSettings, terms};
 pub use train::{Baseline, Named, TrainReport, train};

@@ -4,6 +4,7 @@ mod features;
 mod registry;
 mod settle;
 mod task;
+mod text;
 mod whole;
 
 use crate::models::{Bundle, Family, FitSpec, Matrix};
