@@ -122,6 +122,14 @@ fn phrase(finding: &Finding<'_>) -> String {
         let when = if hour.is_empty() { "in the last hour".to_owned() } else { format!("{hour} h before") };
         return format!("{} {when}", valued(&concept.replace('_', " "), lead));
     }
+    if let Some((of, term, window)) = term_of(lead.feature) {
+        let (of, within) = (of.replace('_', " "), within(&span(window)));
+        return match lead.value {
+            count if !count.is_finite() => format!("no {of} known {within}"),
+            0.0 => format!("no '{term}' in {of} {within}"),
+            _ => format!("'{term}' {} times in {of} {within}", quantity(lead)),
+        };
+    }
     let mut words = lead.feature.split('.');
     let name = words.next().unwrap_or_default().replace('_', " ");
     let (Some(aggregate), Some(window), None) = (words.next(), words.next(), words.next()) else {
@@ -156,6 +164,13 @@ fn phrase(finding: &Finding<'_>) -> String {
         }
         _ => valued(&lead.feature.replace(['_', '.'], " "), lead),
     }
+}
+
+/// Of the count of a term in texts (`note:chest pain.count.24h`): whose texts, the term and the window.
+fn term_of(feature: &str) -> Option<(&str, &str, &str)> {
+    let (of, rest) = feature.split_once(':').filter(|(of, _)| !of.contains(['.', '=']))?;
+    let (term, window) = rest.split_once(".count.")?;
+    Some((of, term, window))
 }
 
 /// A name and a value, or that there is none.
@@ -269,6 +284,21 @@ mod tests {
             explanation(Some(0.73), Some(&explained), 5),
             "risk 0.73 from a base of 0.20: heart rate rose to 131/min over 6 h (+0.38), spo2 down to 84 % in the stay (+0.12), \
              lactate 4.1 mmol/L 3 h before (+0.03)"
+        );
+    }
+
+    #[test]
+    fn terms_of_texts_are_told_with_whose_texts_they_are() {
+        let parts = vec![
+            one("note:chest pain.count.24h", 2.0, "", 0.3),
+            one("note:well.count.ever", 0.0, "", 0.2),
+            one("nurse_note:fever.count.encounter", f32::NAN, "", -0.1),
+        ];
+        let explained = Explained::new(0.5, 0.1, parts).unwrap();
+        assert_eq!(
+            explanation(Some(0.5), Some(&explained), 5),
+            "risk 0.50 from a base of 0.10: 'chest pain' 2 times in note in 24 h (+0.30), no 'well' in note ever (+0.20), \
+             no nurse note known in the stay (-0.10)"
         );
     }
 

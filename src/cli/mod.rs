@@ -23,6 +23,7 @@ mod redrive;
 mod run;
 mod simulate;
 mod tabularize;
+mod terms;
 mod train;
 mod verify;
 
@@ -73,6 +74,8 @@ enum Command {
     Label(label::LabelArgs),
     /// Write what happened before every row of MEDS data, or of the case library, as sparse matrices
     Tabularize(tabularize::TabularizeArgs),
+    /// The words of texts that tell most about a task's label, for the [[text]] of features.toml
+    Terms(terms::TermsArgs),
     /// Fit a model, evaluate it on subjects it never saw, register it, and promote it if it passes the gate
     Train(train::TrainArgs),
     /// How good each family of models would be on a task: cross-validation over subjects, nothing is registered
@@ -214,6 +217,7 @@ impl Command {
             Command::Query(args) => query::run(args),
             Command::Label(args) => label::run(args),
             Command::Tabularize(args) => tabularize::run(args),
+            Command::Terms(args) => terms::run(args),
             Command::Train(args) => train::run(args),
             Command::Crossval(args) => crossval::run(args),
             Command::Evaluate(args) => evaluate::run(args),

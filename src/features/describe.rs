@@ -3,9 +3,10 @@
 use serde::Serialize;
 
 use super::NONE;
-use super::aggregate::{Aggregate, Demographic, window_words};
+use super::aggregate::{Aggregate, Demographic, Window, window_words};
 use super::grid::{Grid, HourlyValue, grid_name};
 use super::spec::{Column, FeatureSpec, Pane, SeriesOf};
+use super::terms::MOST_WORDS;
 
 /// What a feature is, and what it is made of.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -49,6 +50,11 @@ impl FeatureSpec {
         for (series, panes) in self.panes().iter().enumerate() {
             for (pane, column) in panes.iter().flat_map(|pane| pane.columns.iter().map(move |column| (pane, column))) {
                 self.describe_column(series as u16, pane, column, &mut all[column.column as usize]);
+            }
+        }
+        for texts in self.texts() {
+            for (window, column) in texts.columns() {
+                self.describe_term(texts.series, window, &mut all[column as usize]);
             }
         }
         for (demographic, column) in self.demographics() {
@@ -120,6 +126,8 @@ impl FeatureSpec {
                 of.codes.clone_from(patterns);
                 format!("codes of the group {group}")
             }
+            // They have no panes.
+            SeriesOf::Terms(..) => return,
         };
         let is_text = matches!(what, SeriesOf::Texts(_));
         let words = match column.aggregate {
@@ -142,6 +150,21 @@ impl FeatureSpec {
             Aggregate::Distinct => "how many different of",
         };
         of.meaning = format!("{words} {samples} {}", window_words(pane.window));
+    }
+
+    fn describe_term(&self, series: u16, window: Window, of: &mut Description) {
+        let Some(SeriesOf::Terms(name, patterns)) = self.series().get(usize::from(series)) else { return };
+        let term = of.feature.split([':', '.']).nth(1).unwrap_or_default();
+        let texts = if patterns.is_empty() { name.clone() } else { format!("the group {name}") };
+        of.meaning = format!(
+            "how often '{term}' stands in the texts of {texts} {}, of each in its first {MOST_WORDS} words; missing \
+             where there is no text",
+            window_words(window)
+        );
+        if patterns.is_empty() {
+            of.concepts.push(name.clone());
+        }
+        of.codes.clone_from(patterns);
     }
 
     /// The concepts whose events a series is made of, and how.

@@ -419,7 +419,7 @@ fn predict(
     let moment = Moment { birth: subject.birth, sex: subject.sex, start: stay.start, at };
     subject.refresh(rules);
     let (values, observed) = due.push(prediction, &rules.spec);
-    vector::fill(&rules.spec, &mut subject.series, &moment, values, observed);
+    vector::fill(&rules.spec, &mut subject.series, &subject.held, &moment, values, observed);
     let columns = rules.cohorts.get(trigger).map_or(&[][..], Vec::as_slice);
     // Who is not of the cohort is passed over; the times of the trigger go on as if it had been.
     if rules.triggers.get(trigger).is_some_and(|trigger| !trigger.is_of_cohort(values, columns)) {

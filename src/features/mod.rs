@@ -34,6 +34,8 @@ mod rest;
 mod series;
 mod spec;
 mod subject;
+mod terms;
+mod text;
 mod trigger;
 mod vector;
 
@@ -46,6 +48,7 @@ pub use fold::{Applied, CATCH_UP, Fold};
 pub use lever::{Levels, Vector};
 pub use rest::Asleep;
 pub use spec::FeatureSpec;
+pub use terms::words;
 pub use trigger::{RawTrigger, Trigger, TriggerKind};
 
 /// Marks an absent index among the small integers that facts and rules hold.

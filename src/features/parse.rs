@@ -26,15 +26,21 @@
 //! name = "worst"
 //! formula = "greatest(\"heart_rate.max.8h\", 100)"
 //!
+//! [[text]]                                   # how often terms stand in texts, for models of texts: text
+//! concept = "note"                           # or codes, as above
+//! windows = ["24h", "ever"]
+//! terms = ["pneumonia", "chest pain"]        # of one to three words
+//!
 //! [grid]                                     # hour by hour, for models of sequences: gru, cnn
 //! concepts = ["heart_rate", "lactate"]       # or "*"
 //! hours = 48                                 # default; 1 to 168
 //! aggregate = "last"                         # default; or "mean": of the values of an hour
 //! ```
 //!
-//! Derived concepts: see `parse/derive.rs`.
+//! Derived concepts: see `parse/derive.rs`. Words and terms: see `terms.rs`.
 
 mod derive;
+mod text;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -86,7 +92,7 @@ impl Reader<'_> {
     }
 
     fn top(&mut self, table: &Table) -> FeatureSpec {
-        self.known_keys("", table, &["count_of_none", "derive", "derived", "feature", "grid"]);
+        self.known_keys("", table, &["count_of_none", "derive", "derived", "feature", "text", "grid"]);
         let count_of_none = match table.get("count_of_none").map(Value::as_str) {
             None | Some(Some("zero")) => 0.0,
             Some(Some("missing")) => f32::NAN,
@@ -107,9 +113,11 @@ impl Reader<'_> {
                     }
                 }
             }
+            None if table.contains_key("text") => {}
             Some(Value::Array(_)) | None => self.problem("feature", "is missing", "add a [[feature]] table"),
             Some(_) => self.problem("feature", "is no list of tables", "write it with two brackets: [[feature]]"),
         }
+        self.all_texts(table, &mut builder);
         // After all other features, whose columns a model of a table can then tell from it.
         if let Some(grid) = table.get("grid") {
             self.grid(grid, &mut builder);

@@ -10,6 +10,7 @@ use super::codes::Codes;
 use super::derived::Derived;
 use super::formula::Formula;
 use super::grid::{Grid, HourlyValue, grid_name};
+use super::text::{Texts, term_name};
 use crate::settings::Problem;
 
 /// One column of a pane.
@@ -39,13 +40,17 @@ pub(super) enum SeriesOf {
     Texts(String),
     /// Presence of codes: a name for the group, and its patterns.
     Codes(String, Vec<String>),
+    /// Texts of a concept, or of a group of codes with these patterns, by the terms in them.
+    Terms(String, Vec<String>),
 }
 
 impl SeriesOf {
     /// The name that features of it begin with.
     pub(super) fn name(&self) -> &str {
         match self {
-            SeriesOf::Concept(name) | SeriesOf::Texts(name) | SeriesOf::Codes(name, _) => name,
+            SeriesOf::Concept(name) | SeriesOf::Texts(name) | SeriesOf::Codes(name, _) | SeriesOf::Terms(name, _) => {
+                name
+            }
         }
     }
 }
@@ -57,8 +62,10 @@ pub(super) struct Entry {
     pub(super) values: u16,
     /// Whether an event is a sample of them without a number too: the concept has no unit.
     pub(super) presence: bool,
-    /// Series of its texts, or [`NONE`].
+    /// Series of its texts by category, or [`NONE`].
     pub(super) texts: u16,
+    /// Series of its texts by their terms, or [`NONE`].
+    pub(super) terms: u16,
 }
 
 impl Entry {
@@ -69,7 +76,7 @@ impl Entry {
 
     /// Whether an event is a sample of anything.
     pub(super) fn takes(&self, has_value: bool, has_text: bool) -> bool {
-        self.takes_value(has_value) || (self.texts != NONE && has_text)
+        self.takes_value(has_value) || (has_text && (self.texts != NONE || self.terms != NONE))
     }
 }
 
@@ -86,8 +93,9 @@ pub(super) struct RowFormula {
 ///
 /// Features of one `[[feature]]` table follow each other: for each concept or group of codes,
 /// for each window, for each aggregate. A name is `<concept>.<aggregate>.<window>`, such as
-/// `heart_rate.max.8h`, the word of a demographic, or the name of a formula. The columns of the
-/// hourly grid (`grid.heart_rate.-00h`) come last.
+/// `heart_rate.max.8h`, the word of a demographic, or the name of a formula. Behind them come the
+/// columns of terms in texts (`note:chest pain.count.24h`), and last those of the hourly grid
+/// (`grid.heart_rate.-00h`).
 #[derive(Debug)]
 pub struct FeatureSpec {
     names: Vec<String>,
@@ -110,6 +118,8 @@ pub struct FeatureSpec {
     dependents: Vec<Vec<u16>>,
     /// Which of `derived` follow from birth or sex.
     of_person: Vec<u16>,
+    /// Series of texts whose terms are counted.
+    texts: Vec<Texts>,
     demographics: Vec<(Demographic, u32)>,
     formulas: Vec<RowFormula>,
     grid: Option<Grid>,
@@ -152,7 +162,8 @@ impl FeatureSpec {
     pub fn concept(&self, i: usize) -> Option<&str> {
         match self.series.get(usize::from((*self.of.get(i)?)?))? {
             SeriesOf::Concept(concept) | SeriesOf::Texts(concept) => Some(concept),
-            SeriesOf::Codes(..) => None,
+            SeriesOf::Terms(concept, patterns) if patterns.is_empty() => Some(concept),
+            SeriesOf::Codes(..) | SeriesOf::Terms(..) => None,
         }
     }
 
@@ -202,6 +213,16 @@ impl FeatureSpec {
     /// The panes of every series.
     pub(super) fn panes(&self) -> &[Vec<Pane>] {
         &self.panes
+    }
+
+    /// The series of texts whose terms are counted.
+    pub(super) fn texts(&self) -> &[Texts] {
+        &self.texts
+    }
+
+    /// What is counted in the texts of a series; `None` of one that is no series of texts.
+    pub(super) fn texts_of(&self, series: u16) -> Option<&Texts> {
+        self.texts.iter().find(|texts| texts.series == series)
     }
 
     /// What follows from other series.
@@ -267,6 +288,7 @@ impl SpecBuilder {
             derived: Vec::new(),
             dependents: Vec::new(),
             of_person: Vec::new(),
+            texts: Vec::new(),
             demographics: Vec::new(),
             formulas: Vec::new(),
             grid: None,
@@ -314,11 +336,7 @@ impl SpecBuilder {
             aggregate.unit(unit)
         };
         let column = self.column(name, feature_unit, Some(series), empty);
-        let meaning = match window {
-            Window::Back(span) => span.to_string(),
-            Window::Encounter => "encounter".to_owned(),
-            Window::Ever => "ever".to_owned(),
-        };
+        let meaning = meaning(window);
         let count = patterns.len().to_string();
         let fixed = [of.name(), aggregate.as_str(), &meaning, unit, &count];
         for part in fixed.into_iter().chain(patterns.iter().map(String::as_str)) {
@@ -338,6 +356,19 @@ impl SpecBuilder {
         };
         pane.columns.push(Column { aggregate, category, column });
         pane.needs_spread |= aggregate.of_spread();
+    }
+
+    /// Adds the number of times that a term of one to three words stands in the texts of a series of texts.
+    pub(super) fn term(&mut self, series: u16, term: &[String], (window, window_name): (Window, &str)) {
+        let SeriesOf::Terms(name, patterns) = self.spec.series[usize::from(series)].clone() else { return };
+        let column = self.column(term_name(&name, term, window_name), String::new(), Some(series), f32::NAN);
+        let (meaning, count) = (meaning(window), patterns.len().to_string());
+        for part in ["term", &meaning, &count].into_iter().chain(patterns.iter().map(String::as_str)) {
+            self.digest(part);
+        }
+        if let Some(texts) = self.spec.texts.iter_mut().find(|texts| texts.series == series) {
+            texts.count(term, window, column);
+        }
     }
 
     /// Adds a demographic.
@@ -439,11 +470,25 @@ impl SpecBuilder {
         })
     }
 
+    /// The series of texts of a concept, or of a group of codes with these patterns, by their terms.
+    pub(super) fn terms(&mut self, name: &str, patterns: &[String]) -> u16 {
+        let of = SeriesOf::Terms(name.to_owned(), patterns.to_vec());
+        self.known_series(&of).unwrap_or_else(|| {
+            let series = self.add_series(of);
+            if patterns.is_empty() {
+                self.entry(name).terms = series;
+            }
+            self.patterns.extend(patterns.iter().map(|pattern| (pattern.clone(), series)));
+            self.spec.texts.push(Texts::new(series));
+            series
+        })
+    }
+
     fn entry(&mut self, concept: &str) -> &mut Entry {
         let next = self.spec.entries.len() as u16;
         let place = *self.spec.by_concept.entry(concept.into()).or_insert(next);
         if place == next {
-            self.spec.entries.push(Entry { values: NONE, presence: false, texts: NONE });
+            self.spec.entries.push(Entry { values: NONE, presence: false, texts: NONE, terms: NONE });
         }
         &mut self.spec.entries[usize::from(place)]
     }
@@ -472,6 +517,15 @@ impl SpecBuilder {
     fn digest(&mut self, part: &str) {
         self.hasher.update(&(part.len() as u64).to_le_bytes());
         self.hasher.update(part.as_bytes());
+    }
+}
+
+/// What a window is, however it was written.
+fn meaning(window: Window) -> String {
+    match window {
+        Window::Back(span) => span.to_string(),
+        Window::Encounter => "encounter".to_owned(),
+        Window::Ever => "ever".to_owned(),
     }
 }
 

@@ -11,6 +11,7 @@ use super::derived::{FRESH, Person, refresh};
 use super::encounter::{Edge, Encounter, NEVER};
 use super::fold::{Applied, Rules};
 use super::series::{STATIC, Sample, Series};
+use super::text::Held;
 use super::trigger::Trigger;
 use crate::events::{EventKey, EventRef, MEDS_BIRTH, Micros, Op, TOKEN, Told};
 
@@ -97,6 +98,8 @@ pub(super) struct Subject {
     facts: HashMap<Key, Fact, BuildHasherDefault<KeyHasher>>,
     /// By series of the spec; none until the first sample.
     pub(super) series: Vec<Series>,
+    /// What the texts hold that series of texts have as samples.
+    pub(super) held: Held,
     /// From when on each derived series is out of date; none until the first sample. Like those
     /// series, no part of the state.
     stale: Vec<Micros>,
@@ -129,6 +132,7 @@ impl Subject {
         Subject {
             facts: HashMap::default(),
             series: Vec::new(),
+            held: Held::default(),
             stale: Vec::new(),
             names: HashMap::default(),
             statements: Vec::new(),
@@ -235,11 +239,12 @@ impl Subject {
     /// Takes away what a fact said; gives the encounter it was about.
     fn forget(&mut self, fact: Fact, rules: &Rules) -> Option<u32> {
         let entry = rules.spec.entry(fact.concept);
-        let of_concept = entry.into_iter().flat_map(|entry| [entry.values, entry.texts]);
+        let of_concept = entry.into_iter().flat_map(|entry| [entry.values, entry.texts, entry.terms]);
         for index in of_concept.chain(rules.spec.codes().series(fact.codes).iter().copied()) {
             let removed = self.series.get_mut(usize::from(index)).and_then(|series| series.remove(fact.number));
             if let Some(time) = removed {
                 self.outdate(rules.spec.dependents(index), time);
+                self.bytes -= self.held.remove(index, fact.number);
             }
         }
         let place = self.statements.iter().rposition(|said| said.number == fact.number)?;
@@ -271,8 +276,13 @@ impl Subject {
                     let value = rules.spec.category(entry.texts, text);
                     self.sample(entry.texts, Sample { time, value, fact: fact.number }, rules);
                 }
+                self.text(entry.terms, event.text_value, Sample { time, value: 1.0, fact: fact.number }, rules);
             }
             for series in codes {
+                if rules.spec.texts_of(*series).is_some() {
+                    self.text(*series, event.text_value, Sample { time, value: 1.0, fact: fact.number }, rules);
+                    continue;
+                }
                 let value = if rules.spec.tells_apart(*series) { self.name(event.code) } else { 1.0 };
                 self.sample(*series, Sample { time, value, fact: fact.number }, rules);
             }
@@ -291,6 +301,14 @@ impl Subject {
             self.bytes += series.bytes() - before;
         }
         self.outdate(rules.spec.dependents(index), sample.time);
+    }
+
+    /// Takes a text in as a sample of a series of texts, if there is both, with what it holds.
+    fn text(&mut self, index: u16, text: Option<&str>, sample: Sample, rules: &Rules) {
+        if let (Some(texts), Some(text)) = (rules.spec.texts_of(index), text) {
+            self.bytes += self.held.insert(index, sample.fact, texts.terms.find(text));
+            self.sample(index, sample, rules);
+        }
     }
 
     /// Says that derived series are out of date from a time on.
@@ -401,6 +419,13 @@ impl Subject {
             numbers(&[series.samples().len() as i64]);
             for sample in series.samples() {
                 numbers(&[sample.time, i64::from(sample.value.to_bits()), i64::from(sample.fact)]);
+            }
+        }
+        for texts in rules.spec.texts() {
+            for sample in self.series.get(usize::from(texts.series)).map_or(&[][..], Series::samples) {
+                for (term, count) in self.held.of(texts.series, sample.fact) {
+                    numbers(&[i64::from(sample.fact), i64::from(*term) << 16 | i64::from(*count)]);
+                }
             }
         }
         for encounter in &self.encounters {

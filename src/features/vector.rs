@@ -6,6 +6,7 @@ use super::derived::years;
 use super::due::NOT_OBSERVED;
 use super::series::{STATIC, Sample, Series, Spread, deviation, distinct, hours, median, slope};
 use super::spec::{FeatureSpec, Pane};
+use super::text::Held;
 use crate::events::{DAY, HOUR, Micros};
 
 /// What a row is made of, beside the samples.
@@ -21,10 +22,11 @@ pub(super) struct Moment {
 }
 
 /// Fills a row that is blank; what is unknown stays as it is. `series` are those of the spec, or
-/// none if there never was a sample.
+/// none if there never was a sample; `held` is what their texts hold.
 pub(super) fn fill(
     spec: &FeatureSpec,
     series: &mut [Series],
+    held: &Held,
     moment: &Moment,
     values: &mut [f32],
     observed: &mut [Micros],
@@ -33,6 +35,9 @@ pub(super) fn fill(
         if !series.samples().is_empty() {
             fill_series(panes, series, moment, values, observed);
         }
+    }
+    for texts in spec.texts() {
+        texts.fill(series, held, moment, values, observed);
     }
     for (demographic, column) in spec.demographics() {
         if let Some(value) = demographic_of(*demographic, moment) {
@@ -52,18 +57,20 @@ pub(super) fn fill(
     }
 }
 
+/// The earliest time within a window; `None` of an encounter where there is none.
+pub(super) fn since(window: Window, moment: &Moment) -> Option<Micros> {
+    match window {
+        Window::Back(span) => Some(moment.at.saturating_sub(span).saturating_add(1)),
+        Window::Ever => Some(Micros::MIN),
+        Window::Encounter => moment.start,
+    }
+}
+
 fn fill_series(panes: &[Pane], series: &mut Series, moment: &Moment, values: &mut [f32], observed: &mut [Micros]) {
     let mut last: Option<(usize, Spread)> = None;
     let mut may_run = true;
     for pane in panes {
-        let from = match pane.window {
-            Window::Back(span) => moment.at.saturating_sub(span).saturating_add(1),
-            Window::Ever => Micros::MIN,
-            Window::Encounter => match moment.start {
-                Some(start) => start,
-                None => continue,
-            },
-        };
+        let Some(from) = since(pane.window, moment) else { continue };
         let range = series.between(from, moment.at);
         if range.is_empty() {
             continue;

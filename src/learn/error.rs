@@ -35,6 +35,16 @@ pub enum LearnError {
         /// Most bytes.
         limit: usize,
     },
+    /// The terms of texts would not fit into memory.
+    #[error("the texts of '{concept}' have more than {limit} {what}; raise --min-subjects")]
+    TooManyTerms {
+        /// Whose texts.
+        concept: String,
+        /// The bound.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
+    },
     /// A task's name is more than a word.
     #[error("a task's name must consist of a-z, 0-9 and '_'")]
     TaskName,

@@ -37,7 +37,7 @@ pub struct Importance {
 pub struct FeatureImportance {
     /// Its name.
     pub feature: String,
-    /// What it is a feature of: its name up to the first `.` or `=`.
+    /// What it is a feature of: its name up to the first `.`, `=` or `:`.
     pub concept: String,
     /// Mean size of its contribution, in probability.
     pub mean_abs: f64,
@@ -129,7 +129,7 @@ pub(super) fn importance(bundle: &Bundle, rows: &Matrix) -> Result<Importance, M
 }
 
 fn concept(feature: &str) -> &str {
-    feature.split(['.', '=']).next().unwrap_or(feature)
+    feature.split(['.', '=', ':']).next().unwrap_or(feature)
 }
 
 /// Points by value, evenly thinned out; missing values stand last.
@@ -175,8 +175,8 @@ mod tests {
         assert_eq!(sample(100_000, 1_000_000, 1).len(), 50);
         assert!(sample(0, 10, 1).is_empty());
         assert_eq!(
-            [concept("lactate.last.24h"), concept("ward=ICU.last.ever"), concept("age")],
-            ["lactate", "ward", "age"]
+            ["lactate.last.24h", "ward=ICU.last.ever", "note:chest pain.count.24h", "age"].map(concept),
+            ["lactate", "ward", "note", "age"]
         );
     }
 }

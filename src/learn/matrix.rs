@@ -195,6 +195,32 @@ pub(super) async fn dataset(
     only: Option<Split>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Dataset, LearnError> {
+    replays(library, spec, task, only, spec.len(), progress).await
+}
+
+/// The same without features: rows of which only subject, time and label are known.
+///
+/// # Errors
+/// If the library cannot be read.
+pub(super) async fn labelled(
+    library: &Library,
+    spec: &Arc<FeatureSpec>,
+    task: &Task,
+    only: Option<Split>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Dataset, LearnError> {
+    replays(library, spec, task, only, 0, progress).await
+}
+
+/// Replays the partitions; a row keeps the first `width` of its features, which are all or none.
+async fn replays(
+    library: &Library,
+    spec: &Arc<FeatureSpec>,
+    task: &Task,
+    only: Option<Split>,
+    width: usize,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Dataset, LearnError> {
     let partitions = library.partitions().await?;
     let count = partitions.len();
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
@@ -205,7 +231,15 @@ pub(super) async fn dataset(
             let (library, spec, trigger) = (library.clone(), Arc::clone(spec), task.trigger.clone());
             let (config, runtime) = (Arc::clone(&config), runtime.clone());
             tokio::task::spawn_blocking(move || {
-                runtime.block_on(replay(&library, partition, spec, trigger, (&config.0, config.1.as_ref()), only))
+                runtime.block_on(replay(
+                    &library,
+                    partition,
+                    spec,
+                    width,
+                    trigger,
+                    (&config.0, config.1.as_ref()),
+                    only,
+                ))
             })
         })
         .buffered(at_once);
@@ -229,11 +263,11 @@ async fn replay(
     library: &Library,
     partition: u32,
     spec: Arc<FeatureSpec>,
+    width: usize,
     trigger: Trigger,
     (config, wanted): (&aces::Config, Option<&Wanted>),
     only: Option<Split>,
 ) -> Result<Option<Dataset>, LearnError> {
-    let width = spec.len();
     let mut fold = Fold::new(spec, vec![trigger]);
     let mut facts = Facts::new(config);
     let mut due = Due::default();
@@ -257,7 +291,9 @@ async fn replay(
             facts.apply(&event);
         }
         made.extend(due.rows.iter().map(|row| (row.subject, row.time)));
-        values.extend_from_slice(&due.values);
+        if width > 0 {
+            values.extend_from_slice(&due.values);
+        }
         due.clear();
         if values.len() * size_of::<f32>() > LIMIT {
             return Ok(None);

@@ -29,6 +29,7 @@ mod settle;
 mod strata;
 mod tabular;
 mod task;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod train;
@@ -58,5 +59,6 @@ pub use settle::{Settled, settle};
 pub use strata::MissingSubgroup;
 pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};
+pub use terms::{Telling, TermsReport, TermsSettings, terms};
 pub use train::{Baseline, Named, TrainReport, train};
 pub use wanted::{LabelKind, Wanted};

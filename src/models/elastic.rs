@@ -198,6 +198,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Family;
     use super::super::linear::Linear;
     use super::super::random::Random;
     use super::*;
@@ -263,8 +264,8 @@ mod tests {
     #[test]
     fn a_vanishing_share_of_lasso_is_smartcores_ridge() {
         let (x, labels) = problem(800);
-        let ridge = Linear::fit(&LogisticHyper { alpha: 5.0, l1_ratio: 0.0 }, &x, &labels).unwrap();
-        let near = Linear::fit(&LogisticHyper { alpha: 5.0, l1_ratio: 1e-9 }, &x, &labels).unwrap();
+        let ridge = Linear::fit(Family::Logistic, &LogisticHyper { alpha: 5.0, l1_ratio: 0.0 }, &x, &labels).unwrap();
+        let near = Linear::fit(Family::Logistic, &LogisticHyper { alpha: 5.0, l1_ratio: 1e-9 }, &x, &labels).unwrap();
         let (mut a, mut b) = (Vec::new(), Vec::new());
         super::super::Model::margins(&ridge, x.values(), &mut a);
         super::super::Model::margins(&near, x.values(), &mut b);

@@ -19,6 +19,7 @@ use super::onnx::Foreign;
 use super::preprocess::Preprocess;
 use super::stack::Stack;
 use super::svm::Svm;
+use super::text::Text;
 use super::{FitSpec, Hyper, Matrix, Model, ModelError};
 
 /// A kind of model.
@@ -49,6 +50,8 @@ pub enum Family {
     Bayes,
     /// A bedside score: one feature that is a score already.
     Bedside,
+    /// A bag of words: logistic regression on the terms of texts.
+    Text,
 }
 
 /// What a family's rows must have gone through.
@@ -66,7 +69,7 @@ pub(super) enum Needs {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 12] = [
+    pub const ALL: [Family; 13] = [
         Family::Logistic,
         Family::Forest,
         Family::Boosting,
@@ -75,6 +78,7 @@ impl Family {
         Family::Knn,
         Family::Bayes,
         Family::Bedside,
+        Family::Text,
         Family::Gru,
         Family::Cnn,
         Family::Stack,
@@ -96,6 +100,7 @@ impl Family {
             Family::Knn => "knn",
             Family::Bayes => "bayes",
             Family::Bedside => "bedside",
+            Family::Text => "text",
         }
     }
 
@@ -112,7 +117,7 @@ impl Family {
     /// What its rows must have gone through.
     pub(super) fn needs(self) -> Needs {
         match self {
-            Family::Boosting | Family::Bedside | Family::Gru | Family::Cnn | Family::Stack => Needs::Raw,
+            Family::Boosting | Family::Bedside | Family::Text | Family::Gru | Family::Cnn | Family::Stack => Needs::Raw,
             Family::Onnx => Needs::Whole,
             Family::Forest => Needs::Filled,
             Family::Logistic | Family::Mlp | Family::Svm | Family::Knn | Family::Bayes => Needs::Scaled,
@@ -132,7 +137,7 @@ impl Family {
     /// Whether it can do with a selection of the columns. One that looks for a column by its name, or takes all as they
     /// are, has them all; so has a stack with such a member.
     pub(super) fn selects(self, params: &Hyper) -> bool {
-        let is_whole = |family: &Family| matches!(family, Family::Bedside | Family::Onnx);
+        let is_whole = |family: &Family| matches!(family, Family::Bedside | Family::Onnx | Family::Text);
         !is_whole(&self) && (self != Family::Stack || !params.stack.members.iter().any(is_whole))
     }
 
@@ -146,7 +151,7 @@ impl Family {
     ) -> Result<Box<dyn Model>, ModelError> {
         let (params, seed, groups) = (&spec.params, spec.seed, spec.groups.as_deref());
         Ok(match self {
-            Family::Logistic => Box::new(Linear::fit(&params.logistic, x, labels)?),
+            Family::Logistic => Box::new(Linear::fit(self, &params.logistic, x, labels)?),
             Family::Forest => Box::new(Forest::fit(&params.forest, seed, x, labels)?),
             Family::Boosting => {
                 let (model, rounds) = Boosted::fit(&params.boosting, seed, x, labels, groups)?;
@@ -192,6 +197,7 @@ impl Family {
             Family::Knn => Box::new(Knn::fit(&params.knn, seed, x, labels, groups)),
             Family::Bayes => Box::new(Bayes::fit(&params.bayes, x, labels)?),
             Family::Bedside => Box::new(Bedside::fit(&params.bedside, &spec.features, x)?),
+            Family::Text => Box::new(Text::fit(&params.text, &spec.features, x, labels)?),
         })
     }
 
@@ -212,6 +218,7 @@ impl Family {
             Family::Knn => Box::new(Knn::decode(bytes)?),
             Family::Bayes => Box::new(Bayes::decode(bytes)?),
             Family::Bedside => Box::new(Bedside::decode(bytes)?),
+            Family::Text => Box::new(Text::decode(bytes)?),
         })
     }
 }

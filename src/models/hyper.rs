@@ -36,6 +36,8 @@ pub struct Hyper {
     pub bayes: BayesHyper,
     /// Of [`Family::Bedside`].
     pub bedside: BedsideHyper,
+    /// Of [`Family::Text`].
+    pub text: TextHyper,
 }
 
 /// Hyperparameters of the logistic regression.
@@ -344,6 +346,21 @@ impl Default for BedsideHyper {
     }
 }
 
+/// Hyperparameters of the bag of words.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextHyper {
+    /// Weight of the penalty that is added to the summed log loss over the weighed counts:
+    /// `alpha / 2 * Σw²`. Must be positive.
+    pub alpha: f64,
+}
+
+impl Default for TextHyper {
+    fn default() -> Self {
+        TextHyper { alpha: 10.0 }
+    }
+}
+
 impl Hyper {
     /// Named hyperparameters with their family; `None` if there are none of that name.
     ///
@@ -483,6 +500,10 @@ impl Hyper {
                 vec![((1e-9..=1e6).contains(&smoothing), "bayes.smoothing", "must be 1e-9 to 1e6")]
             }
             Family::Bedside => vec![(!self.bedside.feature.is_empty(), "bedside.feature", "must name a feature")],
+            Family::Text => {
+                let alpha = self.text.alpha;
+                vec![(alpha > 0.0 && alpha.is_finite(), "text.alpha", "must be positive and finite")]
+            }
         };
         match rules.into_iter().find(|(ok, ..)| !ok) {
             Some((_, name, reason)) => Err(ModelError::Parameter { name, reason }),

@@ -20,17 +20,22 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// Fits on preprocessed rows.
+    /// Fits on preprocessed rows; `family` is whose model it is.
     ///
     /// # Errors
     /// [`ModelError::Fit`] if the optimiser does not end at finite weights.
-    pub(super) fn fit(hyper: &LogisticHyper, x: &Matrix, labels: &[bool]) -> Result<Linear, ModelError> {
-        guarded(Family::Logistic, || {
-            let problem = |reason: String| ModelError::fit(Family::Logistic, reason);
+    pub(super) fn fit(
+        family: Family,
+        hyper: &LogisticHyper,
+        x: &Matrix,
+        labels: &[bool],
+    ) -> Result<Linear, ModelError> {
+        guarded(family, || {
+            let problem = |reason: String| ModelError::fit(family, reason);
             if hyper.l1_ratio > 0.0 {
                 let fitted = elastic::fit(hyper, x, labels);
                 let (weights, intercept) =
-                    fitted.map_err(|reason| problem(format!("{reason}; raise logistic.alpha")))?;
+                    fitted.map_err(|reason| problem(format!("{reason}; raise {family}.alpha")))?;
                 return Ok(Linear { weights, intercept, means: means(x) });
             }
             let values: Vec<f64> = x.values().iter().map(|&value| f64::from(value)).collect();
@@ -49,7 +54,7 @@ impl Linear {
             };
             match out.check() {
                 Ok(()) => Ok(out),
-                Err(reason) => Err(problem(format!("{reason}; raise logistic.alpha"))),
+                Err(reason) => Err(problem(format!("{reason}; raise {family}.alpha"))),
             }
         })
     }
@@ -64,7 +69,11 @@ impl Linear {
         Ok(linear)
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Whether its numbers can be used.
+    ///
+    /// # Errors
+    /// A reason if they cannot.
+    pub(super) fn check(&self) -> Result<(), String> {
         let finite = self.weights.iter().chain(&self.means).chain([&self.intercept]).all(|x| x.is_finite());
         if self.weights.is_empty() || self.weights.len() != self.means.len() || !finite {
             return Err("the weights are missing, uneven or not finite".to_owned());
@@ -138,7 +147,7 @@ mod tests {
             labels.push(random.unit() < super::super::calibration::sigmoid(odds));
             x.push_row(&row).unwrap();
         }
-        let linear = Linear::fit(&LogisticHyper { alpha: 1e-3, l1_ratio: 0.0 }, &x, &labels).unwrap();
+        let linear = Linear::fit(Family::Logistic, &LogisticHyper { alpha: 1e-3, l1_ratio: 0.0 }, &x, &labels).unwrap();
         for (found, want) in linear.weights.iter().zip([2.0, -1.0]) {
             assert!((found - want).abs() < 0.2, "{linear:?}");
         }

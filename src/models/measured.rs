@@ -92,8 +92,9 @@ fn families_on_set_a() {
     let Some((x, labels, names)) = set_a() else { return };
     let only = std::env::var("AUSCULT_FAMILIES").unwrap_or_default();
     let asked = |family: &Family| only.is_empty() || only.split(',').any(|word| word == family.as_str());
-    // These columns have no hours and no bedside score, and nobody brought a model.
-    let able = |family: &Family| !matches!(family, Family::Gru | Family::Cnn | Family::Bedside | Family::Onnx);
+    // These columns have no hours, no bedside score and no texts, and nobody brought a model.
+    let able =
+        |family: &Family| !matches!(family, Family::Gru | Family::Cnn | Family::Bedside | Family::Text | Family::Onnx);
     for family in Family::ALL.into_iter().filter(able).filter(asked) {
         let spec = FitSpec::new(family, "set_a", names.clone(), "spec");
         let mut all = Vec::new();

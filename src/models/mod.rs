@@ -56,6 +56,7 @@ mod shapley;
 mod space;
 mod stack;
 mod svm;
+mod text;
 mod threshold;
 mod training;
 mod trees;
@@ -78,7 +79,7 @@ pub use fit::FitSpec;
 pub use folds::Folds;
 pub use hyper::{
     BayesHyper, BedsideHyper, BoostingHyper, CnnHyper, ForestHyper, GruHyper, Hyper, KnnHyper, LogisticHyper, MlpHyper,
-    OnnxHyper, OnnxOutput, StackHyper, SvmHyper,
+    OnnxHyper, OnnxOutput, StackHyper, SvmHyper, TextHyper,
 };
 pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;

@@ -499,6 +499,31 @@ fn texts_keep_their_words_and_get_their_number() {
 }
 
 #[test]
+fn notes_of_every_format_are_texts_of_one_concept() {
+    let hl7 = "MSH|^~\\&|A|B|C|D|20260101080000||ORU^R01|1|P|2.5\rPID|1||p\rOBR|1||F1|N^Note^L|||20260101080000\r\
+               OBX|1|TX|11506-3^Progress note^LN|1|Chest pain.||||||F\rOBX|2|TX|11506-3^Progress note^LN|1|No fever.||||||F";
+    let document = r#"{"resourceType":"DocumentReference","id":"d","status":"current","subject":{"reference":"Patient/p"},
+        "type":{"coding":[{"system":"http://loinc.org","code":"18842-5"}]},"date":"2026-01-01T08:00:00Z",
+        "content":[{"attachment":{"contentType":"text/plain","data":"Q2hlc3QgcGFpbi4KTm8gZmV2ZXIu"}}]}"#;
+    let report = r#"{"resourceType":"DiagnosticReport","id":"r","status":"final","subject":{"reference":"Patient/p"},
+        "code":{"coding":[{"system":"http://loinc.org","code":"34117-2"}]},"issued":"2026-01-01T08:00:00Z","conclusion":"Angina",
+        "presentedForm":[{"contentType":"text/plain","data":"Q2hlc3QgcGFpbi4KTm8gZmV2ZXIu"}]}"#;
+    let flat = pulse(r#"{"code":"11488-4","value":"Chest pain.\nNo fever.","unit":null}"#);
+    let text = "Chest pain.\nNo fever.";
+    for (format, bytes, texts) in [
+        (Format::Hl7v2, hl7, &[text][..]),
+        (Format::Fhir, document, &[text]),
+        (Format::Fhir, report, &["Angina", text]),
+        (Format::Flat, flat.as_str(), &[text]),
+    ] {
+        let normalized = site(HOSPITAL).run(&[record(0, format, bytes)]).unwrap();
+        let notes = rows(&normalized).into_iter().filter(|row| row.concept == Some("note"));
+        let found: Vec<&str> = notes.filter_map(|row| row.text_value).collect();
+        assert_eq!(found, texts, "{format:?}");
+    }
+}
+
+#[test]
 fn a_coded_answer_is_no_number_however_it_looks() {
     let mut site = site((GRADES, HOSPITAL.1));
     let answer = |code: &str, answer: &str| {

@@ -83,7 +83,7 @@ pub(crate) fn trigger(toml: &str) -> Trigger {
 }
 
 pub(crate) fn spec(toml: &str) -> Arc<FeatureSpec> {
-    let concepts = [("heart_rate", "/min"), ("lactate", "mmol/L"), ("vasopressor", ""), ("rhythm", "")]
+    let concepts = [("heart_rate", "/min"), ("lactate", "mmol/L"), ("vasopressor", ""), ("rhythm", ""), ("note", "")]
         .map(|(a, b)| (a.to_owned(), b.to_owned()));
     Arc::new(FeatureSpec::parse("features.toml", toml, &concepts.into()).unwrap())
 }

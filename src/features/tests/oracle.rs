@@ -46,6 +46,18 @@ pub(crate) const FEATURES: &str = r#"
     [[feature]]
     name = "worst"
     formula = "greatest(\"lactate.max.4h\", 5) + coalesce(\"ratio.last.ever\", 0)"
+    [[text]]
+    concept = "note"
+    windows = ["4h", "encounter", "ever"]
+    terms = ["chest pain", "Pain", "no chest pain", "ätiologie"]
+    [[text]]
+    codes = { letter = ["LETTER*"], any_text = ["RHYTHM", "LETTER"] }
+    windows = ["2h"]
+    terms = ["pain", "sinus"]
+    [[text]]
+    concept = "note"
+    windows = ["2h", "ever"]
+    terms = ["38 5", "fever"]
     [grid]
     concepts = ["lactate", "heart_rate", "ratio"]
     hours = 4
@@ -80,7 +92,7 @@ pub(crate) struct Row {
 }
 
 /// Code, concept and unit of a kind of row.
-const KINDS: [(&str, Option<&str>, Option<&str>); 14] = [
+const KINDS: [(&str, Option<&str>, Option<&str>); 16] = [
     ("LOINC//8867-4", Some("heart_rate"), Some("/min")),
     ("LOINC//2524-7", Some("lactate"), Some("mmol/L")),
     ("LOINC//2524-7", None, Some("mmol/L")),
@@ -95,16 +107,40 @@ const KINDS: [(&str, Option<&str>, Option<&str>); 14] = [
     ("GENDER//F", None, None),
     ("GENDER//M", None, None),
     ("RHYTHM", Some("rhythm"), None),
+    ("LETTER", Some("note"), None),
+    ("LETTER", None, None),
 ];
 
 /// Texts of a rhythm, and their categories.
 const RHYTHMS: [(&str, usize); 4] = [("sinus", 0), (" AFIB ", 1), ("paced", 2), ("VT", 2)];
+
+/// Texts of a letter.
+const LETTERS: [&str; 6] = [
+    "No chest pain. Pain in the leg; no CHEST-PAIN!",
+    "Fever 38.5, Ätiologie unklar",
+    "painful chest",
+    "",
+    "PAIN, pain and chest\n\npain: sinus",
+    "nothing of note, but Sinus rhythm",
+];
 
 impl Row {
     /// Text and category of a rhythm.
     fn rhythm(&self) -> Option<(&'static str, usize)> {
         let is_rhythm = KINDS[self.kind].0 == "RHYTHM";
         self.value.filter(|value| is_rhythm && value.is_finite()).map(|value| RHYTHMS[value as usize % 4])
+    }
+
+    /// The text of a rhythm or a letter.
+    fn text(&self) -> Option<&'static str> {
+        let is_letter = KINDS[self.kind].0 == "LETTER";
+        let letter = self.value.filter(|value| is_letter && value.is_finite()).map(|value| LETTERS[value as usize % 6]);
+        letter.or(self.rhythm().map(|(text, _)| text))
+    }
+
+    /// Its number, if its value is not a text.
+    fn number(&self) -> Option<f32> {
+        self.value.filter(|_| !["RHYTHM", "LETTER"].contains(&KINDS[self.kind].0))
     }
 
     pub(crate) fn event(&self) -> EventRef<'_> {
@@ -118,8 +154,8 @@ impl Row {
             subject: Some(SubjectId(subject)),
             time: self.time,
             code,
-            numeric_value: self.value.filter(|_| code != "RHYTHM"),
-            text_value: self.rhythm().map(|(text, _)| text),
+            numeric_value: self.number(),
+            text_value: self.text(),
             unit,
             concept,
             implausible: false,
@@ -133,8 +169,7 @@ impl Row {
 
     /// What makes it another fact under the same key.
     fn content(&self) -> impl PartialEq {
-        let number = self.value.filter(|_| KINDS[self.kind].0 != "RHYTHM").map(f32::to_bits);
-        (self.time, KINDS[self.kind], number, self.rhythm(), self.encounter)
+        (self.time, KINDS[self.kind], self.number().map(f32::to_bits), self.text(), self.encounter)
     }
 }
 
@@ -393,6 +428,29 @@ impl<'a> Naive<'a> {
         samples
     }
 
+    /// How often a term stands in the texts of a concept or group, one by one; by time.
+    fn term(&self, of: &str, term: &str, facts: &[&'a Row]) -> Vec<(Option<Micros>, f64, &'a str)> {
+        let split = |text: &str| -> Vec<String> {
+            let words = text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+            words.map(str::to_lowercase).collect()
+        };
+        let term = split(term);
+        let sample = |row: &&'a Row| {
+            let (code, concept, _) = KINDS[row.kind];
+            let is_of = match of {
+                "letter" => code == "LETTER",
+                "any_text" => ["LETTER", "RHYTHM"].contains(&code),
+                _ => concept == Some(of),
+            };
+            let text = row.text().filter(|_| is_of)?;
+            let count = split(text).windows(term.len()).filter(|window| *window == term).count();
+            Some((row.time, count as f64, code))
+        };
+        let mut samples: Vec<_> = facts.iter().filter_map(sample).collect();
+        samples.sort_by_key(|(time, ..)| *time);
+        samples
+    }
+
     /// The samples of a derived concept, each computed from all facts.
     fn derived(&self, of: &str, facts: &[&'a Row]) -> Vec<(Option<Micros>, f64, &'a str)> {
         let inputs: &[&str] =
@@ -474,6 +532,12 @@ impl<'a> Naive<'a> {
             ("2h", Some(time)) => time > at - 2 * HOUR,
             _ => unreachable!(),
         };
+        if let Some((of, term)) = of.split_once(':') {
+            let mut samples = self.term(of, term, facts);
+            samples.retain(|(time, ..)| inside(*time));
+            let sum = samples.iter().fold(0.0, |sum, (_, count, _)| sum + count);
+            return if samples.is_empty() { f64::NAN } else { sum };
+        }
         let (of, category) = of.split_once('=').map_or((of, None), |(of, category)| (of, Some(category)));
         let mut samples = self.samples(of, facts);
         samples.retain(|(time, ..)| inside(*time));

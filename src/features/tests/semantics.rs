@@ -442,3 +442,81 @@ fn what_comes_late_is_corrected_or_withdrawn_changes_its_hour() {
     run.apply(retract(heart_rate(60.0, at, 1), at));
     assert_eq!(look(&mut run, 4), [Some(70.0), None]);
 }
+
+/// A note of subject 1.
+fn note(text: &'static str, at: Micros, key: u64) -> EventRef<'static> {
+    EventRef { text_value: Some(text), concept: Some("note"), ..event("LOINC//11506-3", at, key) }
+}
+
+const TERMS: &str = r#"
+    [[text]]
+    concept = "note"
+    windows = ["2h", "ever"]
+    terms = ["chest pain", "pain"]
+"#;
+
+#[test]
+fn terms_are_counted_in_the_texts_of_a_window() {
+    let mut run = Run::new(TERMS, &["on = [\"NOW\"]"]);
+    run.apply(event("NOW", T0, 1));
+    assert!(run.value("note:pain.count.ever").is_nan(), "there is no text");
+    run.apply(note("Chest pain, pain!", T0, 2));
+    run.apply(note("well", T0 + 2 * HOUR, 3));
+    run.apply(EventRef { text_value: None, ..note("", T0 + 2 * HOUR, 4) });
+    run.apply(event("NOW", T0 + 3 * HOUR, 5));
+    assert_eq!((run.value("note:pain.count.ever"), run.value("note:chest pain.count.ever")), (2.0, 1.0));
+    assert_eq!((run.value("note:pain.count.2h"), run.observed("note:pain.count.2h")), (0.0, T0 + 2 * HOUR));
+    assert_eq!(run.observed("note:pain.count.ever"), T0, "the last text with the term");
+    run.apply(EventRef { time: None, ..note("pain", T0, 6) });
+    run.apply(note("pain", T0 + 9 * HOUR, 7));
+    run.apply(event("NOW", T0 + 8 * HOUR, 8));
+    assert_eq!(run.value("note:pain.count.ever"), 3.0, "with the static one, without that of later");
+    assert!(run.value("note:pain.count.2h").is_nan(), "no text in the window");
+}
+
+#[test]
+fn a_corrected_or_withdrawn_text_leaves_no_trace() {
+    let mut run = Run::new(TERMS, &["on = [\"NOW\"]"]);
+    let look = |run: &mut Run, minute: i64| {
+        run.apply(event("NOW", T0 + HOUR + minute * MINUTE, 1000 + minute as u64));
+        run.value("note:pain.count.ever")
+    };
+    run.apply(note("well", T0, 2));
+    assert_eq!(look(&mut run, 1), 0.0);
+    assert_eq!(run.apply(note("pain and pain", T0, 3)), Applied::Asserted);
+    assert_eq!(run.apply(note("pain and pain", T0, 3)), Applied::Redelivered);
+    assert_eq!(look(&mut run, 2), 2.0);
+    assert_eq!(run.apply(note("pain", T0, 3)), Applied::Corrected);
+    assert_eq!(look(&mut run, 3), 1.0);
+    assert_eq!(run.apply(EventRef { concept: None, ..note("pain", T0, 3) }), Applied::Corrected);
+    assert_eq!(look(&mut run, 4), 0.0, "it is no note any more");
+    run.apply(note("pain", T0, 3));
+    run.apply(retract(note("", T0, 3), T0));
+    assert_eq!(look(&mut run, 5), 0.0);
+}
+
+#[test]
+fn of_a_text_only_its_terms_are_kept_and_only_for_as_long_as_it_holds() {
+    let bytes = |text: &'static str| {
+        let mut run = Run::new(TERMS, &["on = [\"NOW\"]"]);
+        run.apply(note(text, T0, 1));
+        let held = run.fold.bytes();
+        run.apply(retract(note("", T0, 1), T0));
+        (held, run.fold.bytes())
+    };
+    let (none, long, two) = (bytes("well"), bytes("a text of many words, of which nothing stays"), bytes("chest pain"));
+    assert_eq!(none, long);
+    assert_eq!((two.0, two.1), (none.0 + 8, none.1));
+    assert!(none.0 > none.1);
+}
+
+#[test]
+fn what_a_text_holds_is_state() {
+    let print = |text: &'static str| {
+        let mut run = Run::new(TERMS, &["on = [\"NOW\"]"]);
+        run.apply(note(text, T0, 1));
+        run.fold.fingerprint()
+    };
+    assert_eq!(print("pain"), print("pain"));
+    assert_ne!(print("pain"), print("pain pain"));
+}

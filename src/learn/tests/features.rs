@@ -99,6 +99,24 @@ proptest! {
 }
 
 #[test]
+fn a_model_of_texts_finds_the_counts_of_terms_by_their_names() {
+    use crate::models::{Bundle, Family, FitSpec, Matrix};
+
+    let spec = spec(FEATURES);
+    let mut rows = Matrix::new(spec.len());
+    for row in 0..40_u8 {
+        rows.push_row(&vec![f32::from(row % 3); spec.len()]).unwrap();
+    }
+    let outcomes: Vec<bool> = (0..40).map(|row| row % 3 == 0).collect();
+    let fit = FitSpec::new(Family::Text, "a", spec.names().to_vec(), spec.hash());
+    let bundle = Bundle::fit(fit, &rows, &outcomes, &rows, &outcomes).unwrap();
+    let parts = bundle.explain(rows.row(0)).unwrap().contributions;
+    // Four terms in three windows, twice two in one, two in two.
+    let read: Vec<&str> = (0..spec.len()).filter(|i| parts[*i] != 0.0).map(|i| spec.name(i)).collect();
+    assert!(read.len() == 20 && read.iter().all(|name| name.contains(':')), "{read:?}");
+}
+
+#[test]
 fn models_of_sequences_find_the_grid_by_the_names_of_its_columns() {
     use crate::models::{Bundle, Family, FitSpec, Matrix};
 

@@ -6,6 +6,7 @@ mod label;
 mod registry;
 mod settle;
 mod task;
+mod text;
 mod whole;
 
 use crate::models::{Bundle, Family, FitSpec, Matrix};

@@ -58,7 +58,7 @@ fn spec() -> Arc<FeatureSpec> {
 }
 
 /// A number in 0 to 1 that depends on nothing else.
-fn chance(subject: i64, what: i64) -> f64 {
+pub(super) fn chance(subject: i64, what: i64) -> f64 {
     let mixed = ((subject * 1_000 + what) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / (1_u64 << 53) as f64
 }

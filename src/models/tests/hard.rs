@@ -17,7 +17,8 @@ fn rows_nothing_can_be_learned_from_are_refused() {
         let mut infinite = x.clone();
         infinite.push_row(&[0.0, f32::INFINITY, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]).unwrap();
         let more: Vec<bool> = y.iter().copied().chain([true]).collect();
-        assert!(fit(&infinite, &more, &x, &y).contains("'feature_1' of the training matrix"));
+        let name = &spec(family, FEATURES).features[1];
+        assert!(fit(&infinite, &more, &x, &y).contains(&format!("'{name}' of the training matrix")));
     }
     let mut spec = FitSpec::new(Family::Forest, "test", names(FEATURES), "spec");
     spec.groups = Some(vec![1, 2]);

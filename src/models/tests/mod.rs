@@ -48,7 +48,12 @@ fn problem(seed: u64, rows: usize, linear: bool) -> (Matrix, Vec<bool>) {
 
 /// A fit of `count` features that every family can do.
 fn spec(family: Family, count: usize) -> FitSpec {
-    let mut spec = FitSpec::new(family, "test", names(count), "spec");
+    // To that of texts they must be counts of terms.
+    let names = match family {
+        Family::Text => names(count).into_iter().map(|name| format!("note:{name}.count.24h")).collect(),
+        _ => names(count),
+    };
+    let mut spec = FitSpec::new(family, "test", names, "spec");
     spec.params.svm.landmarks = 300;
     spec.params.mlp.networks = 2;
     spec.params.knn.rows = 300;
@@ -128,7 +133,7 @@ fn bounds(family: Family) -> [f64; 2] {
         Family::Svm => [0.78, 0.70],
         Family::Knn => [0.75, 0.65],
         Family::Bayes => [0.83, 0.60],
-        Family::Bedside => [0.70, 0.55],
+        Family::Bedside | Family::Text => [0.70, 0.55],
         Family::Stack => [0.85, 0.80],
         Family::Gru | Family::Cnn | Family::Onnx => [1.0, 1.0],
     }
