@@ -13,6 +13,7 @@ mod error;
 mod evaluate;
 mod facts;
 mod features;
+mod folder;
 mod gate;
 mod importance;
 mod label;
@@ -23,8 +24,10 @@ mod outcome;
 mod output;
 mod plots;
 mod registry;
+mod sample;
 mod search;
 mod settle;
+mod spill;
 mod strata;
 mod tabular;
 mod task;
@@ -42,15 +45,17 @@ pub use gate::{GateSettings, Verdict, judge};
 pub use importance::{ConceptImportance, Dependence, FeatureImportance, Importance};
 pub use label::{LabelReport, label, label_meds};
 pub use ledger::{Entry, Event};
-pub use matrix::{LabelLag, LeftOut};
+pub use matrix::{LabelLag, LeftOut, Source};
 pub use metrics::{
     CalibrationLine, Comparison, Curves, DeLong, Decile, Details, HosmerLemeshow, Intervals, LeadTime, Metrics,
     NetBenefit, OperatingPoint, Paired, PrPoint, Quartiles, ReliabilityBin, RocPoint, Scored, Subgroup, Utility,
     evaluate as figures,
 };
 pub use registry::{Announcement, Listing, ModelRef, Registry};
+pub use sample::Sampled;
 pub use search::{Search, SearchSettings, Trial};
 pub use settle::{Settled, settle};
+pub use spill::Spill;
 pub use strata::MissingSubgroup;
 pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};

@@ -79,6 +79,8 @@ pub use jobs::{at_once, side_by_side};
 pub use matrix::Matrix;
 pub use threshold::Aim;
 
+pub(crate) use random::mix;
+
 use std::fmt::Debug;
 
 /// A fitted model over preprocessed columns.

@@ -3,6 +3,7 @@
 mod features;
 mod registry;
 mod settle;
+mod spill;
 mod task;
 mod whole;
 
