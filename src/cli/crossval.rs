@@ -1,7 +1,6 @@
 //! `crossval`: how good each family would be on a task, by cross-validation over subjects.
 
 use std::io::{self, Write as _};
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
@@ -61,9 +60,8 @@ pub(super) fn run(args: CrossvalArgs) -> Result<(), CliError> {
     let library = runtime.block_on(Library::open(&site.settings.library))?;
     let mut progress = |what: &str| bar.set_message(what.to_owned());
     let folds = usize::from(args.folds);
-    let features = Arc::clone(&site.features);
-    let report =
-        runtime.block_on(learn::crossval(&library, features, task, &families, folds, subjects, &mut progress))?;
+    let source = site.source(&library);
+    let report = runtime.block_on(learn::crossval(&source, task, &families, folds, subjects, &mut progress))?;
     bar.finish_and_clear();
     match args.format {
         FormatArg::Json => print(&report),
@@ -77,9 +75,10 @@ const HEADER: [&str; 8] =
 /// The report as aligned columns; what refused stands below with its reason.
 fn table(report: &Crossval) -> String {
     let Crossval { task, rows, positives, features, folds, families, .. } = report;
+    let sampled = report.sampled.map_or(String::new(), |sampled| format!(" (a sample of {})", sampled.of));
     let mut text = format!(
-        "{task}: {rows} rows, {positives} positive, {features} features; mean ± standard deviation over {folds} folds by \
-         subject\n\n"
+        "{task}: {rows} rows{sampled}, {positives} positive, {features} features; mean ± standard deviation over \
+         {folds} folds by subject\n\n"
     );
     let mut lines: Vec<Vec<String>> = vec![HEADER.map(str::to_owned).to_vec()];
     lines.extend(families.iter().filter_map(|report| Some(cells(report.family, report.judged.as_ref()?))));
@@ -146,6 +145,7 @@ mod tests {
             positives: 554,
             features: 114,
             left_out: learn::LeftOut::default(),
+            sampled: None,
             families: vec![
                 FamilyReport { family: Family::Boosting, refused: None, judged: Some(judged) },
                 FamilyReport { family: Family::Mlp, refused: Some("it cannot".to_owned()), judged: None },
@@ -158,5 +158,8 @@ mod tests {
         assert_eq!(lines[2].find("AUROC").unwrap(), lines[3].find("0.8654").unwrap(), "{text}");
         assert_eq!(lines[3].split_whitespace().last(), Some("123456"));
         assert_eq!(lines[4], "mlp: refused, it cannot");
+        let sampled = Some(learn::Sampled { rows: 4_000, of: 12_000 });
+        let text = table(&Crossval { sampled, ..report });
+        assert!(text.starts_with("death: 4000 rows (a sample of 12000), 554 positive"), "{text}");
     }
 }

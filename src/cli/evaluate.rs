@@ -1,7 +1,6 @@
 //! `evaluate`: a registered model on the library's labelled subjects.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 
@@ -59,7 +58,8 @@ pub(super) fn run(args: EvaluateArgs) -> Result<(), CliError> {
         predictions: args.predictions.as_deref(),
         plots: args.plots.as_deref(),
     };
-    let evaluate = learn::evaluate(&library, &registry, Arc::clone(&site.features), task, options);
+    let source = site.source(&library);
+    let evaluate = learn::evaluate(&source, &registry, task, options);
     let evaluation = runtime.block_on(evaluate)?;
     bar.finish_and_clear();
     print(&evaluation)

@@ -37,7 +37,7 @@ pub(super) fn run(args: TermsArgs) -> Result<(), CliError> {
     let (runtime, bar) = (runtime()?, spinner("finding terms"));
     let library = runtime.block_on(Library::open(&site.settings.library))?;
     let mut progress = |what: &str| bar.set_message(what.to_owned());
-    let report = runtime.block_on(learn::terms(&library, &site.features, task, &settings, &mut progress))?;
+    let report = runtime.block_on(learn::terms(&site.source(&library), task, &settings, &mut progress))?;
     bar.finish_and_clear();
     eprintln!("{}", hint(&report, &settings));
     print(&report)

@@ -1,7 +1,5 @@
 //! `train`: one model, judged on subjects it never saw.
 
-use std::sync::Arc;
-
 use clap::Args;
 
 use super::{CliError, SiteArgs, print, runtime, soon, spinner};
@@ -47,9 +45,8 @@ pub(super) fn run(args: TrainArgs) -> Result<(), CliError> {
     let registry = Registry::open(&site.settings.registry)?;
     let mut progress = |what: &str| bar.set_message(what.to_owned());
     let report = runtime.block_on(learn::train(
-        &library,
+        &site.source(&library),
         &registry,
-        Arc::clone(&site.features),
         &task,
         args.family,
         wall_now(),

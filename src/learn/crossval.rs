@@ -5,7 +5,6 @@
 //! the fit. Nothing is registered. Fits run one after the other, so that their times mean
 //! something. A family that cannot be fitted stays in the report, with the reason.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -13,11 +12,10 @@ use serde::Serialize;
 use super::LearnError;
 use super::aside::aside;
 use super::evaluate::score;
-use super::matrix::{LeftOut, Row, dataset, seen, targets};
+use super::matrix::{Dataset, LeftOut, Row, Source, dataset, seen, targets};
 use super::metrics::{Metrics, Scored, evaluate};
+use super::sample::{Sampled, sample};
 use super::task::Task;
-use crate::features::FeatureSpec;
-use crate::library::Library;
 use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError, PanelSpec, Question};
 
 /// One in so many subjects of the other folds serves calibration and threshold.
@@ -49,6 +47,8 @@ pub struct Crossval {
     pub features: usize,
     /// Predictions of the library that could not be used.
     pub left_out: LeftOut,
+    /// That the rows are some only, for want of `limits.train_bytes`; null where they are all.
+    pub sampled: Option<Sampled>,
     /// One a family, in the order asked for.
     pub families: Vec<FamilyReport>,
     /// Wall time of the whole.
@@ -111,22 +111,21 @@ pub struct Figures {
 /// # Errors
 /// [`LearnError::Cohort`] if a fold would lack an outcome; if the library cannot be read.
 pub async fn crossval(
-    library: &Library,
-    spec: Arc<FeatureSpec>,
+    source: &Source<'_>,
     task: &Task,
     families: &[Family],
     folds: usize,
     subjects: Subjects,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Crossval, LearnError> {
-    let begin = Instant::now();
-    let data = dataset(library, &spec, task, None, progress).await?;
-    let left_out = data.left_out;
-    let mut all = data.train;
-    all.append(data.tuning);
-    if subjects == Subjects::All {
-        all.append(data.held_out);
+    let (begin, spec) = (Instant::now(), &source.features);
+    let Dataset { train: mut all, tuning, held_out, left_out, .. } = dataset(source, task, None, progress).await?;
+    all.append(tuning);
+    match subjects {
+        Subjects::Train => drop(held_out),
+        Subjects::All => all.append(held_out),
     }
+    let sampled = sample(&mut [&mut all], source, task, progress);
     let (x, rows) = all.into_matrix(spec.len())?;
     let (labels, groups) = outcomes(&rows);
     let dealt = Folds::new(&labels, Some(&groups), folds, task.train.seed);
@@ -137,7 +136,7 @@ pub async fn crossval(
              folds or gather more history",
             labels.len()
         );
-        return Err(LearnError::Cohort { task: task.name.clone(), reason });
+        return Err(Sampled::blame(sampled, LearnError::Cohort { task: task.name.clone(), reason }));
     }
     let own = FitSpec {
         seed: task.train.seed,
@@ -162,6 +161,7 @@ pub async fn crossval(
         positives: labels.iter().filter(|&&label| label).count(),
         features: spec.len(),
         left_out,
+        sampled,
         families: reports,
         seconds: begin.elapsed().as_secs_f64(),
     })

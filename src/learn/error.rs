@@ -27,11 +27,15 @@ pub enum LearnError {
         /// What is missing, and what to do.
         reason: String,
     },
-    /// The matrix would not fit into memory.
-    #[error("the matrix of task '{task}' would have more than {limit} bytes; let its trigger fire less often")]
-    TooLarge {
-        /// Task.
-        task: String,
+    /// Not even one row of features may be in memory.
+    #[error(
+        "a row of {columns} features takes {bytes} bytes, limits.train_bytes is {limit}; raise it to thousands of rows"
+    )]
+    RowTooWide {
+        /// Features.
+        columns: usize,
+        /// Bytes of a row.
+        bytes: usize,
         /// Most bytes.
         limit: usize,
     },
@@ -44,6 +48,25 @@ pub enum LearnError {
         limit: usize,
         /// Of what.
         what: &'static str,
+    /// Rows of features could not be kept in a temporary file, or not be read back from it.
+    #[error(
+        "rows of features cannot be kept in {path}: {error}; set TMPDIR to a folder with more space, or raise limits.train_bytes"
+    )]
+    Spill {
+        /// File or folder.
+        path: PathBuf,
+        /// What Arrow or the system says.
+        error: arrow::error::ArrowError,
+    },
+    /// What was to be learned from a sample of the rows failed.
+    #[error("{error} (only {rows} of {of} rows fit into limits.train_bytes; raise it)")]
+    Sampled {
+        /// Rows of the sample.
+        rows: usize,
+        /// All of them.
+        of: usize,
+        /// What failed.
+        error: Box<LearnError>,
     },
     /// A task's name is more than a word.
     #[error("a task's name must consist of a-z, 0-9 and '_'")]

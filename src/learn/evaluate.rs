@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::LearnError;
 use super::abstention::{Abstention, assess};
 use super::importance::{importance, sample};
-use super::matrix::{LeftOut, Row, dataset, seen};
+use super::matrix::{LeftOut, Row, Source, dataset, seen};
 use super::metrics::evaluate as figures;
 use super::metrics::{Comparison, Curves, Dated, Details, Metrics, Scored, Subgroup, compare, subgroups};
 use super::output::write_parquet;
@@ -22,7 +22,6 @@ use super::task::Task;
 use super::train::Named;
 use crate::events::Split;
 use crate::features::FeatureSpec;
-use crate::library::Library;
 use crate::models::{Assessment, Bundle, Matrix, ModelError};
 
 /// Which subjects are judged by.
@@ -92,22 +91,23 @@ pub struct Against {
     pub comparison: Comparison,
 }
 
-/// Scores a task's labelled rows with a version and says how good it was.
+/// Scores a task's labelled rows with a version and says how good it was. Of their features only
+/// some rows' are looked at at a time.
 ///
 /// Computes on the calling thread, as [`train`](super::train) does.
 ///
 /// # Errors
 /// If there is no such model, it needs other features, or something cannot be read or written.
 pub async fn evaluate(
-    library: &Library,
+    source: &Source<'_>,
     registry: &Registry,
-    spec: Arc<FeatureSpec>,
     task: &Task,
     options: EvaluateOptions<'_>,
 ) -> Result<Evaluation, LearnError> {
+    let spec = &source.features;
     // Before anything costs time.
-    let (model, bundle) = load(registry, &spec, task, options.version)?;
-    let other = options.against.map(|version| load(registry, &spec, task, Some(version))).transpose()?;
+    let (model, bundle) = load(registry, spec, task, options.version)?;
+    let other = options.against.map(|version| load(registry, spec, task, Some(version))).transpose()?;
     if let Some(folder) = options.plots {
         std::fs::create_dir_all(folder).map_err(LearnError::io(folder))?;
     }
@@ -115,7 +115,7 @@ pub async fn evaluate(
         Part::HeldOut => Some(Split::HeldOut),
         Part::All => None,
     };
-    let data = dataset(library, &spec, task, only, &mut |_| {}).await?;
+    let data = dataset(source, task, only, &mut |_| {}).await?;
     let (threshold, seed) = (bundle.card.threshold, task.train.seed);
     let parts = [data.train, data.tuning, data.held_out];
     let explained = match options.plots {
@@ -126,20 +126,26 @@ pub async fn evaluate(
     let (mut strata, mut sampled) = (Strata::of(spec.names()), Matrix::with_capacity(spec.len(), explained.len()));
     let mut panel = PanelRows::default();
     for part in parts {
-        let (matrix, of) = part.into_matrix(spec.len())?;
-        panel.add(&bundle, &matrix, &of)?;
-        let (matrix, of) = seen(matrix, of);
-        for i in 0..matrix.rows() {
-            strata.add(matrix.row(i));
-            if explained.binary_search(&(rows.len() + i)).is_ok() {
-                sampled.push_row(matrix.row(i))?;
+        let (of, blocks) = part.into_blocks();
+        let mut done = 0;
+        for block in blocks {
+            let block = block?;
+            let of = of[done..done + block.rows()].to_vec();
+            done += block.rows();
+            panel.add(&bundle, &block, &of)?;
+            let (block, of) = seen(block, of);
+            for i in 0..block.rows() {
+                strata.add(block.row(i));
+                if explained.binary_search(&(assessed.len() + i)).is_ok() {
+                    sampled.push_row(block.row(i))?;
+                }
             }
+            assessed.extend(assess(&bundle, &block)?);
+            if let Some((_, other)) = &other {
+                others.extend(assess(other, &block)?.iter().map(|one| one.risk));
+            }
+            rows.extend(of);
         }
-        assessed.extend(assess(&bundle, &matrix)?);
-        if let Some((_, other)) = &other {
-            others.extend(score(other, &matrix, &of)?.iter().map(|row| row.risk));
-        }
-        rows.extend(of);
     }
     let scored = scored(&assessed, &rows);
     if let Some(path) = options.predictions {

@@ -2,8 +2,9 @@
 //!
 //! Promises that a row holds what the daemon would have computed at that moment
 //! (invariant 6), and that its label comes from the facts that survived all corrections
-//! and retractions. One partition at a time is in memory, and of it only the subjects that
-//! are asked for. Rows without a label are counted, never guessed.
+//! and retractions. In memory are the states of as many partitions as there are cores, of them
+//! only the subjects that are asked for, what is known of every row beside its features, and of
+//! these as many as there is room for. Rows without a label are counted, never guessed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,15 +16,27 @@ use super::LearnError;
 use super::aces::{self, Evaluator};
 use super::facts::Facts;
 use super::outcome::{Outcome, outcomes};
+use super::spill::{Reader, Spill, Store, Values, Writer};
 use super::task::Task;
 use super::wanted::Wanted;
 use crate::events::{DAY, EventsView, HOUR, Micros, Split, SubjectId, split_of};
 use crate::features::{Due, FeatureSpec, Fold, Trigger};
 use crate::library::Library;
-use crate::models::{Matrix, ModelError, Target};
+use crate::models::{Matrix, Target};
 
-/// Most bytes of all feature values together.
-const LIMIT: usize = 6 << 30;
+/// The parts of a dataset.
+const SPLITS: [Split; 3] = [Split::Train, Split::Tuning, Split::HeldOut];
+
+/// What is learned from.
+#[derive(Clone, Debug)]
+pub struct Source<'a> {
+    /// The case library.
+    pub library: &'a Library,
+    /// What is computed from it.
+    pub features: Arc<FeatureSpec>,
+    /// Room for the features' values.
+    pub spill: Spill,
+}
 
 /// When a row was made, of whom, and what became of it.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -55,8 +68,8 @@ impl Row {
 pub(super) struct Rows {
     /// One entry a row.
     pub(super) rows: Vec<Row>,
-    /// Features, row by row.
-    values: Vec<f32>,
+    /// Their features.
+    pub(super) values: Values,
 }
 
 impl Rows {
@@ -68,15 +81,25 @@ impl Rows {
     /// The features as a matrix, and the rows beside it.
     ///
     /// # Errors
-    /// If the values make no whole rows of `columns`.
-    pub(super) fn into_matrix(self, columns: usize) -> Result<(Matrix, Vec<Row>), ModelError> {
-        Ok((Matrix::from_values(columns, self.values)?, self.rows))
+    /// If they cannot be read back.
+    pub(super) fn into_matrix(self, columns: usize) -> Result<(Matrix, Vec<Row>), LearnError> {
+        let mut matrix = Matrix::with_capacity(columns, self.rows.len());
+        for block in self.values.into_blocks() {
+            let block = block?;
+            (0..block.rows()).try_for_each(|i| matrix.push_row(block.row(i)))?;
+        }
+        Ok((matrix, self.rows))
+    }
+
+    /// The rows, and their features some rows at a time.
+    pub(super) fn into_blocks(self) -> (Vec<Row>, Reader) {
+        (self.rows, self.values.into_blocks())
     }
 
     /// Adds the rows of another.
     pub(super) fn append(&mut self, mut other: Rows) {
         self.rows.append(&mut other.rows);
-        self.values.append(&mut other.values);
+        self.values.append(other.values);
     }
 }
 
@@ -174,11 +197,6 @@ impl Dataset {
         self.left_out.unsettled += other.left_out.unsettled;
         self.left_out.skipped += other.left_out.skipped;
     }
-
-    fn bytes(&self) -> usize {
-        let values = self.train.values.len() + self.tuning.values.len() + self.held_out.values.len();
-        values * size_of::<f32>()
-    }
 }
 
 /// Replays the whole library, or of it the subjects of one split, into the rows of a task.
@@ -187,59 +205,26 @@ impl Dataset {
 /// cores; the rows come in the same order whatever the cores.
 ///
 /// # Errors
-/// If the library cannot be read, or the rows would not fit into memory.
+/// If the library cannot be read, there is no room for a single row, or rows that do not fit
+/// into memory cannot be written to a file.
 pub(super) async fn dataset(
-    library: &Library,
-    spec: &Arc<FeatureSpec>,
+    source: &Source<'_>,
     task: &Task,
     only: Option<Split>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Dataset, LearnError> {
-    replays(library, spec, task, only, spec.len(), progress).await
-}
-
-/// The same without features: rows of which only subject, time and label are known.
-///
-/// # Errors
-/// If the library cannot be read.
-pub(super) async fn labelled(
-    library: &Library,
-    spec: &Arc<FeatureSpec>,
-    task: &Task,
-    only: Option<Split>,
-    progress: &mut dyn FnMut(&str),
-) -> Result<Dataset, LearnError> {
-    replays(library, spec, task, only, 0, progress).await
-}
-
-/// Replays the partitions; a row keeps the first `width` of its features, which are all or none.
-async fn replays(
-    library: &Library,
-    spec: &Arc<FeatureSpec>,
-    task: &Task,
-    only: Option<Split>,
-    width: usize,
-    progress: &mut dyn FnMut(&str),
-) -> Result<Dataset, LearnError> {
-    let partitions = library.partitions().await?;
-    let count = partitions.len();
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
+    let store = Store::new(&source.spill, source.features.len(), at_once * SPLITS.len())?;
+    let partitions = source.library.partitions().await?;
+    let count = partitions.len();
     let (config, runtime) = (Arc::new((task.aces.clone(), task.wanted.clone())), tokio::runtime::Handle::current());
-    let too_large = || LearnError::TooLarge { task: task.name.clone(), limit: LIMIT };
     let mut replays = futures::stream::iter(partitions)
         .map(|partition| {
-            let (library, spec, trigger) = (library.clone(), Arc::clone(spec), task.trigger.clone());
-            let (config, runtime) = (Arc::clone(&config), runtime.clone());
+            let (library, spec) = (source.library.clone(), Arc::clone(&source.features));
+            let (config, runtime, trigger) = (Arc::clone(&config), runtime.clone(), task.trigger.clone());
+            let store = Arc::clone(&store);
             tokio::task::spawn_blocking(move || {
-                runtime.block_on(replay(
-                    &library,
-                    partition,
-                    spec,
-                    width,
-                    trigger,
-                    (&config.0, config.1.as_ref()),
-                    only,
-                ))
+                runtime.block_on(replay(&library, partition, spec, trigger, (&config.0, config.1.as_ref()), only, &store))
             })
         })
         .buffered(at_once);
@@ -247,18 +232,48 @@ async fn replays(
     let mut done = 0;
     progress(&format!("replaying {count} partitions"));
     while let Some(replayed) = replays.next().await {
-        let replayed = replayed.map_err(|_| LearnError::Interrupted)??.ok_or_else(too_large)?;
-        all.append(replayed);
-        if all.bytes() > LIMIT {
-            return Err(too_large());
-        }
+        all.append(replayed.map_err(|_| LearnError::Interrupted)??);
         done += 1;
         progress(&format!("replayed {done} of {count} partitions"));
+    }
+    // What was replayed while there was room makes some for whoever reads.
+    if store.is_full() {
+        for split in SPLITS {
+            all.part(split).values.spill(&store)?;
+        }
     }
     Ok(all)
 }
 
-/// One partition's rows, `None` if they are too many.
+/// The predictions of a partition.
+struct Made {
+    /// Of whom and when.
+    rows: Vec<(SubjectId, Micros)>,
+    /// Their features, by [`SPLITS`].
+    writers: [Writer; 3],
+}
+
+impl Made {
+    fn new(store: &Arc<Store>) -> Made {
+        Made { rows: Vec::new(), writers: SPLITS.map(|_| Writer::new(store)) }
+    }
+
+    fn push(&mut self, subject: SubjectId, time: Micros, features: &[f32]) -> Result<(), LearnError> {
+        self.rows.push((subject, time));
+        self.writers[place(split_of(subject))].push(features)
+    }
+}
+
+/// Where in [`SPLITS`] a split is.
+fn place(split: Split) -> usize {
+    match split {
+        Split::Train => 0,
+        Split::Tuning => 1,
+        Split::HeldOut => 2,
+    }
+}
+
+/// One partition's rows.
 async fn replay(
     library: &Library,
     partition: u32,
@@ -267,12 +282,12 @@ async fn replay(
     trigger: Trigger,
     (config, wanted): (&aces::Config, Option<&Wanted>),
     only: Option<Split>,
-) -> Result<Option<Dataset>, LearnError> {
+    store: &Arc<Store>,
+) -> Result<Dataset, LearnError> {
     let mut fold = Fold::new(spec, vec![trigger]);
     let mut facts = Facts::new(config);
     let mut due = Due::default();
-    let mut made: Vec<(SubjectId, Micros)> = Vec::new();
-    let mut values: Vec<f32> = Vec::new();
+    let mut made = Made::new(store);
     // How far what happened is known: labels beyond are not settled.
     let mut known = Micros::MIN;
     let mut history = library.history(partition).await?;
@@ -289,34 +304,28 @@ async fn replay(
             }
             fold.apply(&event, Some(&mut due));
             facts.apply(&event);
-        }
-        made.extend(due.rows.iter().map(|row| (row.subject, row.time)));
-        if width > 0 {
-            values.extend_from_slice(&due.values);
-        }
-        due.clear();
-        if values.len() * size_of::<f32>() > LIMIT {
-            return Ok(None);
+            for (at, row) in due.rows.iter().enumerate() {
+                made.push(row.subject, row.time, due.row(at))?;
+            }
+            due.clear();
         }
     }
     let skipped = fold.skipped();
     drop(fold);
-    let mut dataset = label(facts, (config, wanted), &made, &values, width, known);
+    let mut dataset = label(facts, (config, wanted), made, known)?;
     dataset.left_out.skipped = skipped;
-    Ok(Some(dataset))
+    Ok(dataset)
 }
 
 /// Joins predictions and labels by subject and time.
 fn label(
     mut facts: Facts,
     (config, wanted): (&aces::Config, Option<&Wanted>),
-    made: &[(SubjectId, Micros)],
-    values: &[f32],
-    width: usize,
+    made: Made,
     known: Micros,
-) -> Dataset {
+) -> Result<Dataset, LearnError> {
     let mut times: BTreeMap<SubjectId, Vec<Micros>> = BTreeMap::new();
-    for (subject, time) in made {
+    for (subject, time) in &made.rows {
         times.entry(*subject).or_default().push(*time);
     }
     let mut evaluator = Evaluator::new(config);
@@ -325,22 +334,29 @@ fn label(
         .map(|(subject, times)| (subject, outcomes(&mut facts, &mut evaluator, wanted, subject, &times)))
         .collect();
     let mut dataset = Dataset { occurred: evaluator.occurred().to_vec(), ..Dataset::default() };
-    for (i, (subject, time)) in made.iter().enumerate() {
+    // Of each prediction of a split whether it becomes a row.
+    let mut kept: [Vec<bool>; 3] = Default::default();
+    for (subject, time) in &made.rows {
+        let split = split_of(*subject);
+        let before = dataset.part(split).rows.len();
         match labels.get(subject).and_then(|labels| labels.get(time)) {
             Some(outcome) if outcome.closes > known => dataset.left_out.unsettled += 1,
             Some(Outcome { told: Some(told), onset, closes }) => {
                 dataset.lags.push(closes.saturating_sub(*time) as f32 / HOUR as f32);
-                let part = dataset.part(split_of(*subject));
+                let part = dataset.part(split);
                 let (outcome, seen) = (told.outcome.unwrap_or(false), told.outcome.is_some());
                 let (subject, time, onset) = (*subject, *time, *onset);
                 part.rows.push(Row { subject, time, outcome, seen, target: told.target, onset });
-                part.values.extend_from_slice(&values[i * width..(i + 1) * width]);
             }
             Some(Outcome { told: None, .. }) => dataset.left_out.contradictory += 1,
             None => dataset.left_out.unlabelled += 1,
         }
+        kept[place(split)].push(dataset.part(split).rows.len() > before);
     }
-    dataset
+    for (split, (writer, kept)) in SPLITS.into_iter().zip(made.writers.into_iter().zip(kept)) {
+        dataset.part(split).values = writer.finish(kept)?;
+    }
+    Ok(dataset)
 }
 
 #[cfg(test)]
@@ -392,16 +408,25 @@ windows:
         hours: &[i64],
         known: Micros,
     ) -> (Vec<(i64, bool, f32)>, LeftOut) {
-        let made: Vec<_> = hours.iter().map(|hour| (SubjectId(1), hour * HOUR)).collect();
-        let values: Vec<f32> = hours.iter().map(|hour| *hour as f32).collect();
         let mut facts_now = Facts::default();
         facts.iter().for_each(|fact| facts_now.apply(fact));
-        let mut dataset = label(facts_now, (config, None), &made, &values, 1, known);
+        let mut dataset = label(facts_now, (config, None), made(hours), known).unwrap();
         let left_out = dataset.left_out;
         let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
         assert!(part.rows.iter().all(|row| row.onset.is_some() == row.outcome));
-        let rows = part.rows.iter().zip(part.values);
-        (rows.map(|(row, value)| (row.time / HOUR, row.outcome, value)).collect(), left_out)
+        let (matrix, rows) = part.into_matrix(1).unwrap();
+        let rows = rows.iter().zip(matrix.values());
+        (rows.map(|(row, value)| (row.time / HOUR, row.outcome, *value)).collect(), left_out)
+    }
+
+    /// Predictions of subject 1, whose only feature is the hour.
+    fn made(hours: &[i64]) -> Made {
+        let spill = Spill { bytes: 1 << 20, folder: std::env::temp_dir() };
+        let mut made = Made::new(&Store::new(&spill, 1, 3).unwrap());
+        for hour in hours {
+            made.push(SubjectId(1), hour * HOUR, &[*hour as f32]).unwrap();
+        }
+        made
     }
 
     #[test]
@@ -430,8 +455,7 @@ windows:
         for (key, hour) in (1..).zip([60, 20, 5, 12]) {
             facts.apply(&event(hour, "MEDS_DEATH", key, Op::Assert));
         }
-        let made: Vec<_> = [0, 12, 25, 61].iter().map(|hour| (SubjectId(1), hour * HOUR)).collect();
-        let mut dataset = label(facts, (&config, None), &made, &[0.0; 4], 1, Micros::MAX);
+        let mut dataset = label(facts, (&config, None), made(&[0, 12, 25, 61]), Micros::MAX).unwrap();
         let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
         let onsets: Vec<_> = part.rows.iter().map(|row| row.onset.map(|onset| onset / HOUR)).collect();
         assert_eq!(onsets, [Some(5), Some(20), None, None]);

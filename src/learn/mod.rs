@@ -13,6 +13,7 @@ mod error;
 mod evaluate;
 mod facts;
 mod features;
+mod folder;
 mod gate;
 mod importance;
 mod label;
@@ -24,8 +25,10 @@ mod output;
 mod panel;
 mod plots;
 mod registry;
+mod sample;
 mod search;
 mod settle;
+mod spill;
 mod strata;
 mod tabular;
 mod task;
@@ -45,7 +48,7 @@ pub use gate::{GateSettings, Verdict, judge};
 pub use importance::{ConceptImportance, Dependence, FeatureImportance, Importance};
 pub use label::{LabelReport, label, label_meds};
 pub use ledger::{Entry, Event};
-pub use matrix::{LabelLag, LeftOut};
+pub use matrix::{LabelLag, LeftOut, Source};
 pub use metrics::{
     AmountErrors, AmountFigures, AmountGroup, Amounts, AtCut, AtTime, CalibrationLine, Central, ClassFigures,
     Comparison, Curves, DeLong, Decile, Details, HosmerLemeshow, Incidences, Interval, Intervals, LeadTime, Metrics,
@@ -54,8 +57,10 @@ pub use metrics::{
 };
 pub use panel::PanelFigures;
 pub use registry::{Announcement, Listing, ModelRef, Registry};
+pub use sample::Sampled;
 pub use search::{Search, SearchSettings, Trial};
 pub use settle::{Settled, settle};
+pub use spill::Spill;
 pub use strata::MissingSubgroup;
 pub use tabular::{Aggregate, Tabular, TabularReport, Window, tabularize_library, tabularize_meds};
 pub use task::{Task, TrainSettings};

@@ -22,7 +22,7 @@ use serde::Serialize;
 use self::document::{Count, Documents};
 use self::filter::Filter;
 use super::LearnError;
-use super::matrix::labelled;
+use super::matrix::{Source, dataset};
 use super::task::Task;
 use crate::events::{EventsView, Micros, Split, SubjectId, split_of};
 use crate::features::{Due, FeatureSpec, Fold, Trigger, TriggerKind, words};
@@ -104,21 +104,21 @@ impl Search {
 /// # Errors
 /// If the library cannot be read; [`LearnError::TooManyTerms`] if the terms would not fit into memory.
 pub async fn terms(
-    library: &Library,
-    spec: &Arc<FeatureSpec>,
+    source: &Source<'_>,
     task: &Task,
     settings: &TermsSettings,
     progress: &mut dyn FnMut(&str),
 ) -> Result<TermsReport, LearnError> {
     let begin = Instant::now();
-    let rows = labelled(library, spec, task, Some(Split::Train), progress).await?.train.rows;
+    let library = source.library;
+    let rows = dataset(source, task, Some(Split::Train), progress).await?.train.rows;
     let at_once = std::thread::available_parallelism().map_or(1, usize::from);
     let search = Arc::new(Search {
-        spec: Arc::clone(spec),
+        spec: Arc::clone(&source.features),
         trigger: task.trigger.clone(),
         concept: settings.concept.clone(),
         min_subjects: settings.min_subjects,
-        labels: rows.iter().map(|row| ((row.subject, row.time), row.outcome)).collect(),
+        labels: rows.iter().filter(|row| row.seen).map(|row| ((row.subject, row.time), row.outcome)).collect(),
         most_bytes: MOST_BYTES / at_once,
     });
     drop(rows);

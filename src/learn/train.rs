@@ -1,7 +1,6 @@
 //! From the library to a registered model, and to a champion where it passes the gate.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 use serde::Serialize;
@@ -10,17 +9,16 @@ use serde_json::Value;
 use super::LearnError;
 use super::abstention::{Abstention, assess};
 use super::aside::aside;
-use super::evaluate::{score, scored};
+use super::evaluate::scored;
 use super::gate::judge;
-use super::matrix::{Dataset, LabelLag, LeftOut, Row, dataset, patient_days, seen, targets};
+use super::matrix::{Dataset, LabelLag, LeftOut, Row, Source, dataset, patient_days, seen, targets};
 use super::metrics::{Metrics, Scored, evaluate};
 use super::panel::{PanelFigures, PanelRows};
 use super::registry::Registry;
+use super::sample::{Sampled, sample};
 use super::search::{Search, search};
 use super::task::Task;
 use crate::events::Micros;
-use crate::features::FeatureSpec;
-use crate::library::Library;
 use crate::models::{Bundle, Family, FitSpec, ModelError, PanelSpec};
 use crate::telemetry::fault;
 
@@ -61,6 +59,9 @@ pub struct TrainReport {
     /// family that it leaves whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub features_kept: Option<usize>,
+    /// That it was searched, fitted and calibrated on some of the rows of training and tuning
+    /// subjects only, for want of `limits.train_bytes`; null where it was on all.
+    pub sampled: Option<Sampled>,
 }
 
 /// Name and version of a model.
@@ -87,7 +88,8 @@ pub struct Baseline {
 /// Fits a model for a task on the library's training subjects, calibrates it on the tuning
 /// subjects, judges it on the held-out ones, registers it, and promotes it if the gate lets
 /// it pass. `family`: another one than the task's. Where the task asks for a search, family
-/// and hyperparameters are looked for inside the training subjects first.
+/// and hyperparameters are looked for inside the training subjects first. Where the rows to fit
+/// on do not fit into memory, those of a sample of the subjects are used.
 ///
 /// Computes on the calling thread: call it through `block_on` on a thread of its own, within
 /// a multi-threaded runtime.
@@ -96,15 +98,14 @@ pub struct Baseline {
 /// [`LearnError::Cohort`] if there is too little to learn from or to judge by; if the
 /// library, the registry or the fit fails. Nothing is registered then.
 pub async fn train(
-    library: &Library,
+    source: &Source<'_>,
     registry: &Registry,
-    spec: Arc<FeatureSpec>,
     task: &Task,
     family: Option<Family>,
     now: Micros,
     progress: &mut dyn FnMut(&str),
 ) -> Result<TrainReport, LearnError> {
-    let begin = Instant::now();
+    let (begin, spec) = (Instant::now(), &source.features);
     // Before anything costs time: a champion that cannot be read cannot be compared with.
     let champion = registry.champion(&task.name)?;
     let rival = match &champion {
@@ -117,13 +118,17 @@ pub async fn train(
         },
         None => None,
     };
-    let data = dataset(library, &spec, task, None, progress).await?;
+    let mut data = dataset(source, task, None, progress).await?;
     check_cohort(task, &data)?;
     let (left_out, label_lag_h) = (data.left_out, data.lag());
+    let sampled = sample(&mut [&mut data.train, &mut data.tuning], source, task, progress);
     let width = spec.len();
-    let (train, train_rows) = data.train.into_matrix(width)?;
-    let (tuning, tuning_rows) = data.tuning.into_matrix(width)?;
-    let (held_out, held_out_rows) = data.held_out.into_matrix(width)?;
+    let read = aside(progress, |say| -> Result<_, LearnError> {
+        say("gathering the rows to fit on");
+        Ok((data.train.into_matrix(width)?, data.tuning.into_matrix(width)?))
+    });
+    let ((train, train_rows), (tuning, tuning_rows)) = read??;
+    let (held_out_rows, held_out) = data.held_out.into_blocks();
 
     let onnx = match (family.unwrap_or(task.train.family), &task.train.onnx) {
         (Family::Onnx, Some(path)) => Some(std::fs::read(path).map_err(LearnError::io(path))?),
@@ -166,25 +171,38 @@ pub async fn train(
         say(&format!("fitting {} on {} rows", fit.family, train.rows()));
         Ok((Bundle::fit(fit, &train, &labels, &tuning, &tuning_labels)?, found))
     });
-    let (mut bundle, search) = fitted??;
+    let (mut bundle, search) = fitted?.map_err(|error| Sampled::blame(sampled, error))?;
     drop((train, tuning));
     fault("train", "fitted");
 
-    progress(&format!("judging on {} rows of held-out subjects", held_out.rows()));
+    let judged = aside(progress, |say| -> Result<_, LearnError> {
+        say(&format!("judging on {} rows of held-out subjects", held_out_rows.len()));
+        let (mut assessed, mut by_rival, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut panel, mut done) = (PanelRows::default(), 0);
+        for block in held_out {
+            let block = block?;
+            let of = held_out_rows[done..done + block.rows()].to_vec();
+            done += block.rows();
+            panel.add(&bundle, &block, &of)?;
+            let (block, of) = seen(block, of);
+            assessed.extend(assess(&bundle, &block)?);
+            if let Some(rival) = &rival {
+                by_rival.extend(assess(rival, &block)?);
+            }
+            rows.extend(of);
+        }
+        Ok((assessed, by_rival, rows, panel))
+    });
+    let (assessed, by_rival, held_out_rows, panel) = judged??;
     let seed = task.train.seed;
-    let mut panel = PanelRows::default();
-    panel.add(&bundle, &held_out, &held_out_rows)?;
     let panel = panel.figures(&bundle, seed);
-    let (held_out, held_out_rows) = seen(held_out, held_out_rows);
-    let assessed = assess(&bundle, &held_out)?;
     let metrics = evaluate(&scored(&assessed, &held_out_rows), bundle.card.threshold, seed);
     let abstention = Abstention::of(&bundle, &assessed, &held_out_rows);
     let threshold_note = bundle.card.threshold_note.clone();
     let features_kept = bundle.card.found.get("features_kept").map(|&kept| kept as usize);
     let baseline = match &rival {
         Some(rival) => {
-            let scored = score(rival, &held_out, &held_out_rows)?;
-            let metrics = evaluate(&scored, rival.card.threshold, seed);
+            let metrics = evaluate(&scored(&by_rival, &held_out_rows), rival.card.threshold, seed);
             Baseline { kind: "champion", version: Some(rival.card.version), metrics }
         }
         None => prevalence(&train_rows, &held_out_rows, seed),
@@ -200,6 +218,9 @@ pub async fn train(
         }
         if let Some(panel) = &panel {
             registered.insert("panel".to_owned(), serde_json::to_value(panel)?);
+        }
+        if let Some(sampled) = &sampled {
+            registered.insert("sampled".to_owned(), serde_json::to_value(sampled)?);
         }
     }
     let model = registry.register(&task.name, &mut bundle, &registered, "trained", now)?;
@@ -232,6 +253,7 @@ pub async fn train(
         abstention,
         threshold_note,
         features_kept,
+        sampled,
     })
 }
 

@@ -87,6 +87,8 @@ pub use panel::{PanelSpec, Question, TRAINING_MEAN, Target};
 pub use select::{Select, Selection};
 pub use threshold::Aim;
 
+pub(crate) use random::mix;
+
 use std::fmt::Debug;
 
 /// A fitted model over preprocessed columns.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use crate::decode::Rules;
 use crate::events::Pseudonyms;
 use crate::features::{FeatureSpec, Fold};
-use crate::learn::Task;
+use crate::learn::{Source, Spill, Task};
+use crate::library::Library;
 use crate::normalize::{Concepts, Normalizer, Spellings};
 use crate::settings::{Problem, Settings, SiteFiles, TextFile};
 
@@ -111,6 +112,11 @@ impl Site {
             }),
             _ => Err(problems),
         }
+    }
+
+    /// What models of this site are learned from.
+    pub fn source<'a>(&self, library: &'a Library) -> Source<'a> {
+        Source { library, features: Arc::clone(&self.features), spill: Spill::of(&self.settings.limits) }
     }
 
     /// The pseudonyms under the site's secret, which is made if there is none; then a warning

@@ -146,15 +146,14 @@ pub fn train_once(context: &Context, task: &Task, beat: &Beat) -> Result<Option<
     let settings = &context.site.settings;
     let library = context.runtime.block_on(Library::open(&settings.library))?;
     let registry = Registry::open(&settings.registry)?;
-    let features = std::sync::Arc::clone(&context.site.features);
+    let source = context.site.source(&library);
     let mut watch = Watch::new(&context.health, settings.train_deadline);
     let mut progress = |what: &str| {
         beat.beat();
         watch.hear(what);
         tracing::info!(task = task.name, what, "training");
     };
-    let trained =
-        context.runtime.block_on(learn::train(&library, &registry, features, task, None, wall_now(), &mut progress));
+    let trained = context.runtime.block_on(learn::train(&source, &registry, task, None, wall_now(), &mut progress));
     match trained {
         Ok(report) => {
             tracing::info!(task = task.name, promoted = report.promoted, reason = report.reason, "trained");

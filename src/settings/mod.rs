@@ -164,6 +164,9 @@ pub struct Limits {
     /// A subject without an open encounter of whom nothing became known for so long leaves memory, and
     /// is read back from the library when it is told of again.
     pub inactive: Duration,
+    /// Most bytes of feature values in memory during a training or an evaluation; a fit has to do with
+    /// as many.
+    pub train_bytes: usize,
 }
 
 /// When the archive commits.

@@ -84,6 +84,7 @@ batch_bytes = 700_000
 queue_bytes = 67_108_864
 linger = "5ms"
 inactive = "7d"
+train_bytes = 2_147_483_648
 
 [archive]
 every = "10s"

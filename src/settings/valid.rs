@@ -325,6 +325,8 @@ impl Reader<'_> {
         }
         let linger = self.span("limits.linger", "0ms", "10s");
         let inactive = self.span("limits.inactive", "1s", "3650d");
+        // The least is more than a row of as many features as there can be.
+        let train_bytes = self.count("limits.train_bytes", MIB..=1024 * 1024 * MIB);
         Some(Limits {
             record_bytes: usize::try_from(record_bytes?).ok()?,
             batch_records: usize::try_from(batch_records?).ok()?,
@@ -332,6 +334,7 @@ impl Reader<'_> {
             queue_bytes: usize::try_from(queue_bytes?).ok()?,
             linger: linger?,
             inactive: inactive?,
+            train_bytes: usize::try_from(train_bytes?).ok()?,
         })
     }
 

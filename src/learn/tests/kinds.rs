@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::events::{EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Micros, Op, Split, SubjectId, split_of};
 use crate::features::FeatureSpec;
-use crate::learn::{self, EvaluateOptions, LearnError, Part, Registry, Task, TrainReport};
+use crate::learn::{self, EvaluateOptions, LearnError, Part, Registry, Source, Spill, Task, TrainReport};
 use crate::library::Library;
 use crate::models::Bundle;
 use crate::settings::{Problem, TextFile};
@@ -155,9 +155,14 @@ impl Place {
         Place { folder, runtime, library, registry }
     }
 
+    fn source(&self) -> Source<'_> {
+        let spill = Spill { bytes: 1 << 30, folder: self.folder.path().to_owned() };
+        Source { library: &self.library, features: spec(), spill }
+    }
+
     fn train(&self, task: &Task) -> Result<TrainReport, LearnError> {
-        let mut progress = |_: &str| {};
-        let trained = learn::train(&self.library, &self.registry, spec(), task, None, 7, &mut progress);
+        let (source, mut progress) = (self.source(), |_: &str| {});
+        let trained = learn::train(&source, &self.registry, task, None, 7, &mut progress);
         self.runtime.block_on(trained)
     }
 
@@ -172,7 +177,7 @@ impl Place {
             plots: None,
         };
         let evaluation =
-            self.runtime.block_on(learn::evaluate(&self.library, &self.registry, spec(), task, options)).unwrap();
+            self.runtime.block_on(learn::evaluate(&self.source(), &self.registry, task, options)).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
         (reader.build().unwrap().next().unwrap().unwrap(), serde_json::to_value(&evaluation).unwrap())
     }

@@ -5,6 +5,7 @@ mod kinds;
 mod label;
 mod registry;
 mod settle;
+mod spill;
 mod task;
 mod text;
 mod whole;

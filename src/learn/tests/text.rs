@@ -10,7 +10,7 @@ use super::whole::{TASK, chance, dies, task};
 use crate::events::{EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Op, Split, SubjectId, split_of};
 use crate::features::tests::trigger;
 use crate::features::{Due, FeatureSpec, Fold, words as words_of};
-use crate::learn::{self, LearnError, Registry, Scored, Subjects, TermsReport, TermsSettings};
+use crate::learn::{self, LearnError, Registry, Scored, Source, Spill, Subjects, TermsReport, TermsSettings};
 use crate::library::Library;
 use crate::models::{Bundle, Family, FitSpec, Folds, Matrix};
 
@@ -81,7 +81,7 @@ fn ward() -> RecordBatch {
 }
 
 struct Place {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     runtime: tokio::runtime::Runtime,
     library: Library,
     registry: Registry,
@@ -95,14 +95,18 @@ impl Place {
         let library = runtime.block_on(Library::open(&url("library"))).unwrap();
         runtime.block_on(library.append_history(vec![ward()], PARTITIONS)).unwrap();
         let registry = Registry::open(&url("registry")).unwrap();
-        Place { _folder: folder, runtime, library, registry }
+        Place { folder, runtime, library, registry }
+    }
+
+    fn source(&self, features: Arc<FeatureSpec>) -> Source<'_> {
+        Source { library: &self.library, features, spill: Spill { bytes: 1 << 30, folder: self.folder.path().to_owned() } }
     }
 
     fn terms(&self, toml: &str, concept: &str, min_subjects: u16) -> TermsReport {
         let settings = TermsSettings { concept: concept.to_owned(), most: 50, min_subjects };
         let (task, spec) = (task(toml), spec(FEATURES));
         let mut progress = |_: &str| {};
-        self.runtime.block_on(learn::terms(&self.library, &spec, &task, &settings, &mut progress)).unwrap()
+        self.runtime.block_on(learn::terms(&self.source(spec), &task, &settings, &mut progress)).unwrap()
     }
 }
 
@@ -121,7 +125,7 @@ fn a_model_of_notes_tells_who_dies() {
     let task = task(&of_text());
     let train = |spec| {
         let mut progress = |_: &str| {};
-        place.runtime.block_on(learn::train(&place.library, &place.registry, spec, &task, None, 7, &mut progress))
+        place.runtime.block_on(learn::train(&place.source(spec), &place.registry, &task, None, 7, &mut progress))
     };
     let report = train(spec(FEATURES)).unwrap();
     println!("AUROC {:?} on {} held-out rows", report.metrics.auroc, report.metrics.n);
@@ -142,8 +146,7 @@ fn a_model_of_notes_is_cross_validated_alone_and_in_a_stack() {
     let families = [Family::Text, Family::Stack];
     let mut progress = |_: &str| {};
     let report = place.runtime.block_on(learn::crossval(
-        &place.library,
-        spec(FEATURES),
+        &place.source(spec(FEATURES)),
         &task,
         &families,
         3,

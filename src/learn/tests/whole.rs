@@ -12,14 +12,15 @@ use url::Url;
 use crate::events::{DAY, EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Micros, Op, Split, SubjectId, split_of};
 use crate::features::FeatureSpec;
 use crate::learn::{
-    self, AcesConfig, Aggregate, EvaluateOptions, LearnError, Part, Registry, Subjects, Task, TrainReport,
+    self, AcesConfig, Aggregate, EvaluateOptions, LearnError, Part, Registry, Source, Spill, Subjects, Task,
+    TrainReport,
 };
 use crate::library::{Library, export_meds};
 use crate::models::Family;
 use crate::settings::TextFile;
 
 const PARTITIONS: u32 = 3;
-const SUBJECTS: i64 = 600;
+pub(super) const SUBJECTS: i64 = 600;
 
 pub(super) const TASK: &str = r#"
 name = "death"
@@ -117,14 +118,15 @@ fn ward(subjects: impl Iterator<Item = i64>) -> Vec<RecordBatch> {
     vec![builder.finish().unwrap()]
 }
 
-const CHAMPION: EvaluateOptions<'_> =
+pub(super) const CHAMPION: EvaluateOptions<'_> =
     EvaluateOptions { version: None, against: None, part: Part::HeldOut, predictions: None, plots: None };
 
 pub(super) struct Place {
     folder: tempfile::TempDir,
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) library: Library,
-    registry: Registry,
+    pub(super) registry: Registry,
+    pub(super) spill: Spill,
 }
 
 impl Place {
@@ -135,14 +137,21 @@ impl Place {
         let library = runtime.block_on(Library::open(&url("library"))).unwrap();
         runtime.block_on(library.append_history(ward(subjects), PARTITIONS)).unwrap();
         let registry = Registry::open(&url("registry")).unwrap();
-        Place { folder, runtime, library, registry }
+        let spill = Spill { bytes: 1 << 30, folder: folder.path().join("spill") };
+        std::fs::create_dir(&spill.folder).unwrap();
+        Place { folder, runtime, library, registry, spill }
     }
 
-    fn train(&self, toml: &str) -> Result<TrainReport, LearnError> {
+    pub(super) fn source(&self) -> Source<'_> {
+        Source { library: &self.library, features: spec(), spill: self.spill.clone() }
+    }
+
+    pub(super) fn train(&self, toml: &str) -> Result<TrainReport, LearnError> {
         let task = task(toml);
         let mut said = 0;
         let mut progress = |_: &str| said += 1;
-        let trained = learn::train(&self.library, &self.registry, spec(), &task, None, 7, &mut progress);
+        let source = self.source();
+        let trained = learn::train(&source, &self.registry, &task, None, 7, &mut progress);
         let trained = self.runtime.block_on(trained);
         assert!(said > 0);
         trained
@@ -170,7 +179,7 @@ fn a_library_becomes_a_champion_that_is_judged_on_subjects_it_never_saw() {
     let file = place.folder.path().join("predictions.parquet");
     let evaluate = |part, predictions| {
         let options = EvaluateOptions { part, predictions, ..CHAMPION };
-        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec(), &task, options))
+        place.runtime.block_on(learn::evaluate(&place.source(), &place.registry, &task, options))
     };
     let evaluation = evaluate(Part::HeldOut, Some(file.as_path())).unwrap();
     assert_eq!(evaluation.metrics, report.metrics);
@@ -217,9 +226,8 @@ fn a_model_abstains_and_aims_as_its_task_says() {
     let evaluation = place
         .runtime
         .block_on(learn::evaluate(
-            &place.library,
+            &place.source(),
             &place.registry,
-            spec(),
             &task(&toml),
             EvaluateOptions { version: Some(2), ..CHAMPION },
         ))
@@ -235,9 +243,8 @@ fn two_models_are_compared_and_plotted() {
     place.train(TASK).unwrap();
     place.train(&TASK.replace("\"logistic\"", "\"forest\"")).unwrap();
     let (task, plots) = (task(TASK), place.folder.path().join("plots/here"));
-    let evaluate = |options| {
-        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec(), &task, options)).unwrap()
-    };
+    let evaluate =
+        |options| place.runtime.block_on(learn::evaluate(&place.source(), &place.registry, &task, options)).unwrap();
     let options = EvaluateOptions { version: Some(1), against: Some(2), plots: Some(&plots), ..CHAMPION };
     let (one, two) = (evaluate(options), evaluate(EvaluateOptions { version: Some(2), ..CHAMPION }));
     let against = one.against.as_ref().unwrap();
@@ -347,7 +354,8 @@ fn a_selection_is_reported_and_used_by_search_and_folds_too() {
     let mut progress = |_: &str| {};
     let crossval = |toml: &str, progress: &mut dyn FnMut(&str)| {
         let (task, families) = (task(toml), [Family::Logistic, Family::Boosting]);
-        let run = learn::crossval(&place.library, spec(), &task, &families, 2, Subjects::Train, progress);
+        let source = place.source();
+        let run = learn::crossval(&source, &task, &families, 2, Subjects::Train, progress);
         place.runtime.block_on(run).unwrap().families
     };
     let refused = |of: &learn::FamilyReport| of.refused.as_ref().is_some_and(|why| why.contains("train.select.rare"));
@@ -363,7 +371,7 @@ fn families_are_cross_validated_without_the_held_out_subjects() {
     task.train.params.forest.trees = 0;
     let run = |families: &[Family], folds, subjects| {
         let mut progress = |_: &str| {};
-        place.runtime.block_on(learn::crossval(&place.library, spec(), &task, families, folds, subjects, &mut progress))
+        place.runtime.block_on(learn::crossval(&place.source(), &task, families, folds, subjects, &mut progress))
     };
     let report = run(&[Family::Logistic, Family::Forest], 4, Subjects::Train).unwrap();
     let seen = (0..SUBJECTS).filter(|i| split_of(SubjectId(*i)) != Split::HeldOut);
@@ -379,8 +387,7 @@ fn families_are_cross_validated_without_the_held_out_subjects() {
     let few = Place::new((0..SUBJECTS).filter(|i| !dies(*i)));
     let mut progress = |_: &str| {};
     let refused = few.runtime.block_on(learn::crossval(
-        &few.library,
-        spec(),
+        &few.source(),
         &task,
         &[Family::Logistic],
         5,
@@ -422,9 +429,10 @@ fn a_model_of_other_features_is_not_evaluated() {
     let concepts = BTreeMap::from([("heart_rate".to_owned(), "/min".to_owned())]);
     let other = Arc::new(FeatureSpec::parse("features.toml", &FEATURES.replace("\"last\", ", ""), &concepts).unwrap());
     let task = task(TASK);
-    let evaluate = |spec, version| {
+    let evaluate = |features, version| {
         let options = EvaluateOptions { version, ..CHAMPION };
-        place.runtime.block_on(learn::evaluate(&place.library, &place.registry, spec, &task, options))
+        let source = Source { features, ..place.source() };
+        place.runtime.block_on(learn::evaluate(&source, &place.registry, &task, options))
     };
     assert!(matches!(evaluate(other, None), Err(LearnError::OtherFeatures { version: 1, .. })));
     assert!(matches!(evaluate(spec(), Some(5)), Err(LearnError::NoVersion { version: 5, .. })));

@@ -36,6 +36,7 @@ fn an_empty_file_gives_the_defaults() {
     assert_eq!(settings.time, Time { clock: Clock::Wall, tick, idle, zone: chrono_tz::UTC });
     assert_eq!(settings.limits.batch_bytes, 700_000);
     assert_eq!(settings.limits.linger, Duration::from_millis(5));
+    assert_eq!(settings.limits.train_bytes, 2 << 30);
     assert_eq!(settings.listen, "127.0.0.1:9464".parse().unwrap());
     assert_eq!(settings.train_deadline, Duration::from_secs(6 * 3600));
     assert!(settings.identify);
@@ -266,6 +267,8 @@ fn bounds_that_exclude_each_other_are_a_problem() {
     assert_eq!(places(text, &[]), ["auscult.toml: limits.queue_bytes"]);
     assert!(load(&format!("{text}\nrecord_bytes = 1_000_000"), &[]).is_ok());
     assert_eq!(places("[limits]\nlinger = \"1h\"", &[]), ["auscult.toml: limits.linger"]);
+    assert_eq!(places("[limits]\ntrain_bytes = 1_000_000", &[]), ["auscult.toml: limits.train_bytes"]);
+    assert_eq!(load("[limits]\ntrain_bytes = 1_048_576", &[]).unwrap().limits.train_bytes, 1 << 20);
     assert_eq!(places("[topics]\npartitions = -1", &[]), ["auscult.toml: topics.partitions"]);
 }
 
