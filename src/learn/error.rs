@@ -48,6 +48,7 @@ pub enum LearnError {
         limit: usize,
         /// Of what.
         what: &'static str,
+    },
     /// Rows of features could not be kept in a temporary file, or not be read back from it.
     #[error(
         "rows of features cannot be kept in {path}: {error}; set TMPDIR to a folder with more space, or raise limits.train_bytes"

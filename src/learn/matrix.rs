@@ -224,7 +224,15 @@ pub(super) async fn dataset(
             let (config, runtime, trigger) = (Arc::clone(&config), runtime.clone(), task.trigger.clone());
             let store = Arc::clone(&store);
             tokio::task::spawn_blocking(move || {
-                runtime.block_on(replay(&library, partition, spec, trigger, (&config.0, config.1.as_ref()), only, &store))
+                runtime.block_on(replay(
+                    &library,
+                    partition,
+                    spec,
+                    trigger,
+                    (&config.0, config.1.as_ref()),
+                    only,
+                    &store,
+                ))
             })
         })
         .buffered(at_once);

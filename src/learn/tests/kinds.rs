@@ -176,8 +176,7 @@ impl Place {
             predictions: Some(&file),
             plots: None,
         };
-        let evaluation =
-            self.runtime.block_on(learn::evaluate(&self.source(), &self.registry, task, options)).unwrap();
+        let evaluation = self.runtime.block_on(learn::evaluate(&self.source(), &self.registry, task, options)).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
         (reader.build().unwrap().next().unwrap().unwrap(), serde_json::to_value(&evaluation).unwrap())
     }

@@ -99,7 +99,11 @@ impl Place {
     }
 
     fn source(&self, features: Arc<FeatureSpec>) -> Source<'_> {
-        Source { library: &self.library, features, spill: Spill { bytes: 1 << 30, folder: self.folder.path().to_owned() } }
+        Source {
+            library: &self.library,
+            features,
+            spill: Spill { bytes: 1 << 30, folder: self.folder.path().to_owned() },
+        }
     }
 
     fn terms(&self, toml: &str, concept: &str, min_subjects: u16) -> TermsReport {
