@@ -286,7 +286,6 @@ async fn replay(
     library: &Library,
     partition: u32,
     spec: Arc<FeatureSpec>,
-    width: usize,
     trigger: Trigger,
     (config, wanted): (&aces::Config, Option<&Wanted>),
     only: Option<Split>,
