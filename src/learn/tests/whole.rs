@@ -153,7 +153,7 @@ impl Place {
         let source = self.source();
         let trained = learn::train(&source, &self.registry, &task, None, 7, &mut progress);
         let trained = self.runtime.block_on(trained);
-        assert!(said > 0);
+        assert!(said > 0 || trained.is_err());
         trained
     }
 }
