@@ -1,6 +1,7 @@
 //! `crossval`: how good each family would be on a task, by cross-validation over subjects.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
@@ -27,6 +28,9 @@ pub(super) struct CrossvalArgs {
     /// Which subjects are dealt into folds
     #[arg(long, value_enum, default_value = "train")]
     split: SplitArg,
+    /// Parquet file to write: each row's risks by models that did not see its subject
+    #[arg(long, value_name = "FILE")]
+    predictions: Option<PathBuf>,
     /// What is printed
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
@@ -61,7 +65,15 @@ pub(super) fn run(args: CrossvalArgs) -> Result<(), CliError> {
     let mut progress = |what: &str| bar.set_message(what.to_owned());
     let folds = usize::from(args.folds);
     let source = site.source(&library);
-    let report = runtime.block_on(learn::crossval(&source, task, &families, folds, subjects, &mut progress))?;
+    let report = runtime.block_on(learn::crossval(
+        &source,
+        task,
+        &families,
+        folds,
+        subjects,
+        args.predictions.as_deref(),
+        &mut progress,
+    ))?;
     bar.finish_and_clear();
     match args.format {
         FormatArg::Json => print(&report),

@@ -5,8 +5,14 @@
 //! the fit. Nothing is registered. Fits run one after the other, so that their times mean
 //! something. A family that cannot be fitted stays in the report, with the reason.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
+};
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use serde::Serialize;
 
 use super::LearnError;
@@ -14,6 +20,7 @@ use super::aside::aside;
 use super::evaluate::score;
 use super::matrix::{Dataset, LeftOut, Row, Source, dataset, seen, targets};
 use super::metrics::{Metrics, Scored, evaluate};
+use super::output::write_parquet;
 use super::sample::{Sampled, sample};
 use super::task::Task;
 use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError, PanelSpec, Question};
@@ -104,7 +111,9 @@ pub struct Figures {
     pub ece: Option<f64>,
 }
 
-/// Judges families by cross-validation on the labelled rows of a task.
+/// Judges families by cross-validation on the labelled rows of a task. `predictions`: a Parquet file of each row's
+/// risks, from the models that did not see its subject: `subject_id`, `prediction_time`, `boolean_value`, `fold` and a
+/// column `risk_FAMILY` of each family that could be fitted.
 ///
 /// Computes on the calling thread, as [`train`](super::train) does.
 ///
@@ -116,6 +125,7 @@ pub async fn crossval(
     families: &[Family],
     folds: usize,
     subjects: Subjects,
+    predictions: Option<&Path>,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Crossval, LearnError> {
     let (begin, spec) = (Instant::now(), &source.features);
@@ -145,14 +155,21 @@ pub async fn crossval(
         ..FitSpec::new(task.train.family, &task.name, spec.names().to_vec(), spec.hash())
     };
     let question = task.wanted.as_ref().map(|wanted| &wanted.question);
+    let mut risks: Vec<(Family, Vec<Option<f64>>)> = Vec::new();
     let reports = aside(progress, |say| {
         let report =
             |&family: &Family| match judge(&FitSpec { family, ..own.clone() }, question, &x, &rows, &dealt, say) {
-                Ok(judged) => FamilyReport { family, refused: None, judged: Some(judged) },
+                Ok((judged, told)) => {
+                    risks.push((family, told));
+                    FamilyReport { family, refused: None, judged: Some(judged) }
+                }
                 Err(error) => FamilyReport { family, refused: Some(error.to_string()), judged: None },
             };
         families.iter().map(report).collect()
     })?;
+    if let Some(path) = predictions {
+        write(path, &rows, &dealt, risks)?;
+    }
     Ok(Crossval {
         task: task.name.clone(),
         folds,
@@ -167,7 +184,35 @@ pub async fn crossval(
     })
 }
 
-/// Fits and scores every fold with the family and the hyperparameters of `own`.
+/// Writes the rows with their risks, in the order of subject and time.
+fn write(path: &Path, rows: &[Row], folds: &Folds, risks: Vec<(Family, Vec<Option<f64>>)>) -> Result<(), LearnError> {
+    let mut order: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].seen).collect();
+    order.sort_by_key(|&row| (rows[row].subject, rows[row].time));
+    let mut fold_of = vec![0; rows.len()];
+    for fold in 0..folds.count() {
+        folds.held(fold).into_iter().for_each(|row| fold_of[row] = fold as i32);
+    }
+    let mut fields = vec![
+        Field::new("subject_id", DataType::Int64, false),
+        Field::new("prediction_time", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+        Field::new("boolean_value", DataType::Boolean, false),
+        Field::new("fold", DataType::Int32, false),
+    ];
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(Int64Array::from_iter_values(order.iter().map(|&row| rows[row].subject.0))),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(order.iter().map(|&row| rows[row].time))),
+        Arc::new(order.iter().map(|&row| Some(rows[row].outcome)).collect::<BooleanArray>()),
+        Arc::new(Int32Array::from_iter_values(order.iter().map(|&row| fold_of[row]))),
+    ];
+    for (family, risks) in risks {
+        fields.push(Field::new(format!("risk_{family}"), DataType::Float64, true));
+        columns.push(Arc::new(Float64Array::from_iter(order.iter().map(|&row| risks[row]))));
+    }
+    write_parquet(path, &RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+}
+
+/// Fits and scores every fold with the family and the hyperparameters of `own`; beside the figures the risk of each row
+/// of which the outcome is known.
 fn judge(
     own: &FitSpec,
     question: Option<&Question>,
@@ -175,9 +220,10 @@ fn judge(
     rows: &[Row],
     folds: &Folds,
     say: &mut dyn FnMut(&str),
-) -> Result<Judged, ModelError> {
+) -> Result<(Judged, Vec<Option<f64>>), ModelError> {
     let (mut by_fold, mut all, mut caught, mut alerts) = (Vec::new(), Vec::new(), 0.0, 0.0);
     let (mut fit_seconds, mut score_seconds) = (0.0, 0.0);
+    let mut risks = vec![None; rows.len()];
     for fold in 0..folds.count() {
         say(&format!("{}, fold {} of {}", own.family, fold + 1, folds.count()));
         let others = Part::of(x, rows, &folds.kept(fold));
@@ -196,14 +242,16 @@ fn judge(
         let bundle = Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)?;
         fit_seconds += begin.elapsed().as_secs_f64();
         let begin = Instant::now();
-        let (held, rows) = seen(held.x, held.rows);
-        let scored = score(&bundle, &held, &rows)?;
+        let (held, held_rows) = seen(held.x, held.rows);
+        let scored = score(&bundle, &held, &held_rows)?;
         score_seconds += begin.elapsed().as_secs_f64();
 
         by_fold.push(Figures::of(&evaluate(&scored, bundle.threshold(), own.seed)));
         let alerted = scored.iter().filter(|row| row.risk >= bundle.threshold());
         caught += alerted.clone().filter(|row| row.outcome).count() as f64;
         alerts += alerted.count() as f64;
+        let known = folds.held(fold).into_iter().filter(|&row| rows[row].seen);
+        known.zip(&scored).for_each(|(row, scored)| risks[row] = Some(scored.risk));
         all.extend(scored);
     }
     let positives = all.iter().filter(|row: &&Scored| row.outcome).count() as f64;
@@ -211,7 +259,7 @@ fn judge(
     let min_se_ppv =
         (positives > 0.0).then(|| (caught / positives).min(if alerts > 0.0 { caught / alerts } else { 0.0 }));
     let count = folds.count() as f64;
-    Ok(Judged {
+    let judged = Judged {
         mean: Figures::each(&by_fold, |values| values.iter().sum::<f64>() / count),
         spread: Figures::each(&by_fold, deviation),
         pooled: Figures { min_se_ppv, ..Figures::of(&metrics) },
@@ -220,7 +268,8 @@ fn judge(
         fit_seconds: fit_seconds / count,
         score_seconds: score_seconds / count,
         rows_per_second: rows.len() as f64 / score_seconds.max(1e-9),
-    })
+    };
+    Ok((judged, risks))
 }
 
 /// Some rows of a matrix, with what stands beside them.
@@ -302,7 +351,8 @@ mod tests {
     fn every_row_is_scored_once_and_figures_are_those_of_its_fold() {
         let (x, rows, own) = problem(300);
         let mut said = 0;
-        let judged = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| said += 1).unwrap();
+        let (judged, risks) = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| said += 1).unwrap();
+        assert_eq!(risks.iter().flatten().count(), rows.len());
         assert_eq!((said, judged.by_fold.len()), (5, 5));
         let areas: Vec<f64> = judged.by_fold.iter().map(|fold| fold.auroc.unwrap()).collect();
         assert!((judged.mean.auroc.unwrap() - areas.iter().sum::<f64>() / 5.0).abs() < 1e-12);
@@ -312,7 +362,8 @@ mod tests {
         let [low, high] = judged.auroc_ci.unwrap();
         assert!(low < pooled.auroc.unwrap() && pooled.auroc.unwrap() < high);
         assert!(pooled.min_se_ppv.unwrap() > 0.5 && pooled.brier.unwrap() < 0.2 && pooled.ece.unwrap() < 0.2);
-        let again = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap();
+        let (again, same) = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap();
+        assert_eq!(same, risks);
         assert_eq!((again.by_fold, again.pooled), (judged.by_fold, pooled));
     }
 
@@ -325,7 +376,7 @@ mod tests {
         }
         own.family = Family::Boosting;
         own.params.boosting.min_child_weight = 0.1;
-        let auroc = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap().pooled.auroc.unwrap();
+        let auroc = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap().0.pooled.auroc.unwrap();
         assert!(auroc < 0.62, "{auroc}");
     }
 

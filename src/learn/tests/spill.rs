@@ -110,7 +110,7 @@ fn a_cross_validation_beyond_its_bytes_uses_a_sample_and_says_so() {
     let run = |place: &Place| {
         let (source, task) = (place.source(), task(TASK));
         let mut progress = |_: &str| {};
-        let report = learn::crossval(&source, &task, &[Family::Logistic], 3, Subjects::Train, &mut progress);
+        let report = learn::crossval(&source, &task, &[Family::Logistic], 3, Subjects::Train, None, &mut progress);
         place.runtime.block_on(report)
     };
     let report = run(with_bytes(&mut place, 250 * ROW)).unwrap();

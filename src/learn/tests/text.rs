@@ -155,6 +155,7 @@ fn a_model_of_notes_is_cross_validated_alone_and_in_a_stack() {
         &families,
         3,
         Subjects::Train,
+        None,
         &mut progress,
     ));
     for family in report.unwrap().families {

@@ -355,7 +355,7 @@ fn a_selection_is_reported_and_used_by_search_and_folds_too() {
     let crossval = |toml: &str, progress: &mut dyn FnMut(&str)| {
         let (task, families) = (task(toml), [Family::Logistic, Family::Boosting]);
         let source = place.source();
-        let run = learn::crossval(&source, &task, &families, 2, Subjects::Train, progress);
+        let run = learn::crossval(&source, &task, &families, 2, Subjects::Train, None, progress);
         place.runtime.block_on(run).unwrap().families
     };
     let refused = |of: &learn::FamilyReport| of.refused.as_ref().is_some_and(|why| why.contains("train.select.rare"));
@@ -371,7 +371,7 @@ fn families_are_cross_validated_without_the_held_out_subjects() {
     task.train.params.forest.trees = 0;
     let run = |families: &[Family], folds, subjects| {
         let mut progress = |_: &str| {};
-        place.runtime.block_on(learn::crossval(&place.source(), &task, families, folds, subjects, &mut progress))
+        place.runtime.block_on(learn::crossval(&place.source(), &task, families, folds, subjects, None, &mut progress))
     };
     let report = run(&[Family::Logistic, Family::Forest], 4, Subjects::Train).unwrap();
     let seen = (0..SUBJECTS).filter(|i| split_of(SubjectId(*i)) != Split::HeldOut);
@@ -392,6 +392,7 @@ fn families_are_cross_validated_without_the_held_out_subjects() {
         &[Family::Logistic],
         5,
         Subjects::All,
+        None,
         &mut progress,
     ));
     assert!(matches!(refused, Err(LearnError::Cohort { .. })));
