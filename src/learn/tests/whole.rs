@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::json;
@@ -369,9 +369,10 @@ fn families_are_cross_validated_without_the_held_out_subjects() {
     let place = Place::new(0..SUBJECTS);
     let mut task = task(TASK);
     task.train.params.forest.trees = 0;
+    let file = place.folder.path().join("risks.parquet");
     let run = |families: &[Family], folds, subjects| {
-        let mut progress = |_: &str| {};
-        place.runtime.block_on(learn::crossval(&place.source(), &task, families, folds, subjects, None, &mut progress))
+        let (mut progress, source, file) = (|_: &str| {}, place.source(), Some(file.as_path()));
+        place.runtime.block_on(learn::crossval(&source, &task, families, folds, subjects, file, &mut progress))
     };
     let report = run(&[Family::Logistic, Family::Forest], 4, Subjects::Train).unwrap();
     let seen = (0..SUBJECTS).filter(|i| split_of(SubjectId(*i)) != Split::HeldOut);
@@ -382,6 +383,14 @@ fn families_are_cross_validated_without_the_held_out_subjects() {
     assert!(forest.judged.is_none() && forest.refused.as_ref().unwrap().contains("forest.trees"));
     let written = serde_json::to_value(&report).unwrap();
     assert!(written["families"][0]["mean"]["auroc"].is_f64() && written["families"][1]["refused"].is_string());
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(&file).unwrap()).unwrap();
+    let batch = reader.build().unwrap().next().unwrap().unwrap();
+    let names: Vec<String> = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["subject_id", "prediction_time", "boolean_value", "fold", "risk_logistic"]);
+    assert_eq!((batch.num_rows(), batch.column(4).null_count()), (report.rows, 0));
+    let truth = |row| dies(batch.column(0).as_primitive::<Int64Type>().value(row));
+    let differ = (0..batch.num_rows()).filter(|&row| batch.column(2).as_boolean().value(row) != truth(row)).count();
+    assert!(differ <= 6, "those whose death was withdrawn: {differ}");
     assert_eq!(run(&[Family::Logistic], 4, Subjects::All).unwrap().rows as i64, SUBJECTS);
     assert_eq!(place.registry.list().unwrap(), []);
     let few = Place::new((0..SUBJECTS).filter(|i| !dies(*i)));
