@@ -15,6 +15,12 @@ use super::{Family, Matrix};
 /// Share of the training rows that is cut to the nearest kept value at either end.
 const WINSOR: f64 = 0.005;
 
+/// Skewness from which a column that is never negative is taken by its logarithm: laboratory values and
+/// durations differ by factors, and a few high ones would decide for a linear model.
+const SKEWED: f64 = 1.0;
+/// Share of the median that is added before the logarithm, so that 0 has one.
+const OFFSET: f64 = 0.1;
+
 /// Share of rows, at least [`FEWEST`], that must have and must lack a value for a mask.
 const MASK_SHARE: f64 = 0.01;
 /// Fewest rows on either side of a mask.
@@ -38,7 +44,7 @@ pub(super) enum Preprocess {
     },
 }
 
-/// What happens to a value: filled, cut, shifted and scaled.
+/// What happens to a value: filled, cut, perhaps taken by its logarithm, shifted and scaled.
 #[derive(Copy, Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Column {
@@ -46,6 +52,9 @@ pub(super) struct Column {
     fill: f32,
     low: f32,
     high: f32,
+    /// What is added before the logarithm; none: the number itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<f64>,
     centre: f64,
     /// 1 over the standard deviation; 0 for a column that never varied, which silences it.
     factor: f64,
@@ -150,6 +159,7 @@ impl Preprocess {
         let usable = columns.iter().all(|c| {
             [c.fill, c.low, c.high].iter().all(|x| x.is_finite())
                 && c.low <= c.high
+                && c.log.is_none_or(|offset| offset.is_finite() && offset > 0.0 && c.low >= 0.0)
                 && c.centre.is_finite()
                 && c.factor.is_finite()
         });
@@ -166,7 +176,9 @@ impl Preprocess {
 impl Column {
     fn apply(&self, x: f32) -> f32 {
         let x = if x.is_nan() { self.fill } else { x };
-        let scaled = (f64::from(x.clamp(self.low, self.high)) - self.centre) * self.factor;
+        let cut = f64::from(x.clamp(self.low, self.high));
+        let value = self.log.map_or(cut, |offset| (cut + offset).ln());
+        let scaled = (value - self.centre) * self.factor;
         scaled.clamp(f64::from(f32::MIN), f64::from(f32::MAX)) as f32
     }
 }
@@ -195,12 +207,16 @@ fn fit_column(x: &Matrix, feature: usize, scaled: bool) -> (Column, Vec<u64>) {
         let index = ((present.len().saturating_sub(1)) as f64 * share).round() as usize;
         present.get(index).copied().unwrap_or(0.0)
     };
-    let mut column = Column { fill: at(0.5), low: f32::MIN, high: f32::MAX, centre: 0.0, factor: 1.0 };
+    let mut column = Column { fill: at(0.5), low: f32::MIN, high: f32::MAX, log: None, centre: 0.0, factor: 1.0 };
     if scaled {
         (column.low, column.high) = (at(WINSOR), at(1.0 - WINSOR));
         // A rare event (a flag set in one row of a thousand) would be cut to nothing.
         if column.low == column.high {
             (column.low, column.high) = (at(0.0), at(1.0));
+        }
+        if column.low >= 0.0 && skewness(&present, column.low, column.high) > SKEWED {
+            let median = f64::from(column.fill);
+            column.log = Some(OFFSET * if median > 0.0 { median } else { 1.0 });
         }
         let values = || (0..x.rows()).map(|row| f64::from(column.apply(x.row(row)[feature])));
         let rows = x.rows() as f64;
@@ -210,6 +226,16 @@ fn fit_column(x: &Matrix, feature: usize, scaled: bool) -> (Column, Vec<u64>) {
         (column.centre, column.factor) = (mean, factor);
     }
     (column, missing)
+}
+
+/// The skewness of values that are cut to a range; 0 where they do not vary.
+fn skewness(values: &[f32], low: f32, high: f32) -> f64 {
+    let cut = || values.iter().map(|value| f64::from(value.clamp(low, high)));
+    let count = values.len() as f64;
+    let mean = cut().sum::<f64>() / count;
+    let moment = |power: i32| cut().map(|value| (value - mean).powi(power)).sum::<f64>() / count;
+    let variance = moment(2);
+    if variance > 0.0 { moment(3) / variance.powf(1.5) } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -260,6 +286,31 @@ mod tests {
         fitted.apply(&[f32::INFINITY, f32::MAX, f32::NEG_INFINITY, 1e30], &mut extreme);
         fitted.apply(&[198.0, 198.0, 2.0, 7.0], &mut edge);
         assert_eq!(extreme, edge);
+    }
+
+    #[test]
+    fn what_is_skewed_is_taken_by_its_logarithm() {
+        let mut x = Matrix::new(3);
+        for i in 0..500 {
+            let lactate = (i as f32 / 100.0).exp();
+            x.push_row(&[lactate, lactate - 2.0, i as f32]).unwrap();
+        }
+        let fitted = Preprocess::fit(Family::Logistic, &x);
+        fitted.check().unwrap();
+        let Preprocess::Table { columns, .. } = &fitted else { panic!("raw") };
+        assert_eq!([columns[1].log, columns[2].log], [None; 2], "a negative number, and one that is not skewed");
+        assert!((columns[0].log.unwrap() - 0.1 * 2.5_f64.exp()).abs() < 0.1);
+        let out = fitted.apply_all(&x);
+        let values: Vec<f64> = (0..500).map(|row| f64::from(out.row(row)[0])).collect();
+        assert!((values.iter().sum::<f64>() / 500.0).abs() < 1e-6);
+        assert!(values.is_sorted() && values[499] < 2.2, "{}", values[499]);
+        for hostile in [f32::NEG_INFINITY, f32::INFINITY, -1.0, f32::NAN] {
+            let mut row = Vec::new();
+            fitted.apply(&[hostile; 3], &mut row);
+            assert!(row.iter().all(|value| value.is_finite()));
+        }
+        let wrong = Column { log: Some(-1.0), ..columns[0] };
+        assert!(Preprocess::Table { columns: vec![wrong], masks: vec![] }.check().is_err());
     }
 
     #[test]
