@@ -22,7 +22,7 @@ predicates:
 trigger: _ANY_EVENT
 windows:
   input: {start: NULL, end: trigger, start_inclusive: true, end_inclusive: true, index_timestamp: end}
-  target: {start: trigger, end: start + 3h, start_inclusive: false, end_inclusive: true, label: either}
+  target: {start: trigger, end: start + 12h, start_inclusive: false, end_inclusive: true, label: either}
 "#;
 
 /// Rows of three subjects in one partition, a message each. The second is found to be the first: what it said is
@@ -30,7 +30,7 @@ windows:
 fn told() -> Vec<RecordBatch> {
     let fact = |i: i64| EventRef {
         subject: Some(SubjectId(1 + i % 3)),
-        time: (i % 11 != 0).then_some(i * i % 300 * HOUR),
+        time: (i % 11 != 0).then_some(i * i % 97 * HOUR),
         code: ["LAB", "NOTE", "VISIT"][(i / 3 % 3) as usize],
         numeric_value: (i % 2 == 0).then_some((i * 7 % 100) as f32),
         text_value: Some(if i % 4 == 0 { "worse" } else { "better" }),
