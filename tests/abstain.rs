@@ -97,7 +97,7 @@ fn lactate(patient: &str, hour: i64, value: u32) -> String {
 /// before a transfer.
 fn history() -> String {
     let mut lines = String::new();
-    for patient in 0..600u32 {
+    for patient in 0..400u32 {
         let name = format!("p{patient}");
         for visit in 0..8u32 {
             let hour = i64::from(visit) * 48;

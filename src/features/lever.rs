@@ -132,15 +132,12 @@ impl FeatureSpec {
                         moved.push(derived.series);
                     }
                 }
-                recomputed => {
+                // Where its last value is of an earlier moment, or none, the row does not tell what it would be.
+                _ => {
                     lost.push(derived.series);
-                    let columns = || self.columns_of(derived.series);
-                    let is_known = |column: &Column| !cell(vector.values, column.column).is_nan();
-                    let is_there = columns().any(|column| !column.aggregate.of_none() && is_known(column));
-                    let would_be = recomputed.is_none_or(|[_, then]| then.is_finite());
-                    if columns().next().is_some() && (is_there || would_be) {
-                        unchanged.extend(self.series().get(usize::from(derived.series)).map(SeriesOf::name));
-                    }
+                    let is_in_row = self.columns_of(derived.series).next().is_some();
+                    let name = self.series().get(usize::from(derived.series)).map(SeriesOf::name);
+                    unchanged.extend(name.filter(|_| is_in_row));
                 }
             }
         }
