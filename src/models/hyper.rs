@@ -351,13 +351,14 @@ impl Default for BedsideHyper {
 #[serde(default, deny_unknown_fields)]
 pub struct TextHyper {
     /// Weight of the penalty that is added to the summed log loss over the weighed counts:
-    /// `alpha / 2 * Σw²`. Must be positive.
+    /// `alpha / 2 * Σw²`. Must be positive. The default tells most of the sections of notes
+    /// that dialogues belong to (MTS-Dialog) better than a third or three times as much.
     pub alpha: f64,
 }
 
 impl Default for TextHyper {
     fn default() -> Self {
-        TextHyper { alpha: 10.0 }
+        TextHyper { alpha: 100.0 }
     }
 }
 

@@ -55,7 +55,7 @@ fn draw(hyper: &mut Hyper, family: Family, columns: usize, random: &mut Random) 
             h.neighbours = Some(by_factors(random, 5.0, 300.0).round() as usize);
             h.weighted = pick(random, &[false, true]);
         }
-        Family::Text => hyper.text.alpha = by_factors(random, 0.1, 1_000.0),
+        Family::Text => hyper.text.alpha = by_factors(random, 1.0, 3_000.0),
         Family::Bayes => hyper.bayes.smoothing = by_factors(random, 1e-4, 10.0),
         Family::Gru => {
             let h = &mut hyper.gru;

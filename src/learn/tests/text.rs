@@ -235,7 +235,7 @@ fn usual_terms(texts: &[(String, String)], least: usize) -> Vec<String> {
 #[ignore = "a measurement of minutes"]
 fn sections_of_dialogues() {
     let Some(all) = dialogues() else { return };
-    let terms = usual_terms(&all, 20);
+    let terms = usual_terms(&all, 60);
     let quoted: Vec<String> = terms.iter().map(|term| format!("\"{term}\"")).collect();
     let spec = spec(&format!("[[text]]\nconcept = \"note\"\nwindows = [\"ever\"]\nterms = [{}]", quoted.join(",")));
     let mut fold = Fold::new(Arc::clone(&spec), vec![trigger("on = [\"note\"]")]);
@@ -260,40 +260,32 @@ fn sections_of_dialogues() {
     }
     let x = Matrix::from_values(spec.len(), due.values).unwrap();
     println!("{} dialogues, {} terms", x.rows(), spec.len());
-    for section in ["GENHX", "FAM/SOCHX", "PASTMEDICALHX", "ALLERGY", "ROS", "ASSESSMENT"] {
+    for section in ["GENHX", "ROS", "ASSESSMENT"] {
         let labels: Vec<bool> = all.iter().map(|(known, _)| known == section).collect();
-        for (family, alpha) in [
-            (Family::Text, 1.0),
-            (Family::Text, 3.0),
-            (Family::Text, 10.0),
-            (Family::Text, 30.0),
-            (Family::Text, 100.0),
-            (Family::Logistic, 100.0),
-        ] {
+        for alpha in [10.0, 30.0, 100.0, 300.0] {
             let folds = Folds::new(&labels, None, 5, 1);
             let mut scored = Vec::new();
             for held in 0..5 {
                 let part = |rows: &[usize]| (x.pick(rows), rows.iter().map(|&row| labels[row]).collect::<Vec<bool>>());
-                let ((train, y), (test, _)) = (part(&folds.kept(held)), part(&folds.held(held)));
-                let mut fit = FitSpec::new(family, "section", spec.names().to_vec(), spec.hash());
+                let ((train, y), (test, outcomes)) = (part(&folds.kept(held)), part(&folds.held(held)));
+                let mut fit = FitSpec::new(Family::Text, "section", spec.names().to_vec(), spec.hash());
                 fit.params.text.alpha = alpha;
-                // Nothing is calibrated here that the order of the risks could not do without.
-                let bundle = Bundle::fit(fit, &train, &y, &train, &y).unwrap();
+                let inner = Folds::new(&y, None, 5, 1);
+                let of = |rows: &[usize]| (train.pick(rows), rows.iter().map(|&row| y[row]).collect::<Vec<bool>>());
+                let ((fitted, fitted_y), (tuning, tuning_y)) = (of(&inner.kept(0)), of(&inner.held(0)));
+                let bundle = Bundle::fit(fit, &fitted, &fitted_y, &tuning, &tuning_y).unwrap();
                 let mut risks = Vec::new();
                 bundle.score(test.values(), &mut risks).unwrap();
-                let rows = folds.held(held).into_iter().zip(risks);
-                scored.extend(rows.map(|(row, risk)| Scored {
+                let rows = folds.held(held).into_iter().zip(risks).zip(outcomes);
+                scored.extend(rows.map(|((row, risk), outcome)| Scored {
                     subject: SubjectId(row as i64),
                     risk,
-                    outcome: labels[row],
+                    outcome,
                 }));
             }
-            let figures = learn::figures(&scored, 0.5, 1);
-            println!(
-                "{section} {family} {alpha}: AUROC {:.4} AUPRC {:.4}",
-                figures.auroc.unwrap(),
-                figures.auprc.unwrap()
-            );
+            let auroc = learn::figures(&scored, 0.5, 1).auroc.unwrap();
+            println!("{section}, alpha {alpha}: AUROC {auroc:.4}");
+            assert!(auroc > 0.75);
         }
     }
 }
