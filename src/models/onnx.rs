@@ -6,8 +6,8 @@
 //!
 //! The model takes one tensor of f32, `[1, features]`, and gives the probability of the outcome, or its
 //! log-odds, as the last number of its last output: `[1, 1]`, `[1]`, or `[1, 2]` as scikit-learn's classifiers do
-//! (with or without `zipmap`). A model that imputes, or has trees that know where a gap goes, gets gaps as NaN;
-//! to any other they are filled with the training medians.
+//! (with or without `zipmap`). A model that imputes all that it reads, or has trees that know where a gap goes,
+//! gets gaps as NaN; to any other they are filled with the training medians.
 
 mod graph;
 mod ops;
@@ -98,10 +98,6 @@ impl Foreign {
         if !usable(told(&baseline)) {
             let what = "for the mean of the training rows, where explanations start, it gives no number";
             return Err(problem(format!("{what}; let its encoders ignore codes that they do not know")));
-        }
-        if graph::knows_gaps(&model) && !usable(told(&vec![f32::NAN; columns])) {
-            let what = "it fills gaps, but for a row of nothing but gaps it gives no number";
-            return Err(problem(format!("{what}; let it impute every feature, or none: they are filled here then")));
         }
         let plain = read_plain(&model, columns, hyper.output)
             .filter(|plain| rows.iter().enumerate().all(|(row, &told)| is_close(told, output_of(plain, x.row(row)))));

@@ -77,19 +77,30 @@ fn read_by(node: &NodeProto, needed: &mut BTreeSet<String>) {
     }
 }
 
-/// Whether a model knows what to do with a gap: it imputes, or its trees say where a gap goes.
+/// Whether no gap of a row can reach the last output as NaN: on every way to it the model imputes, or has trees
+/// that know where a gap goes. tract is not to be asked for that: its sigmoid makes a number of NaN.
 pub(super) fn knows_gaps(model: &ModelProto) -> bool {
-    let tracks = |node: &NodeProto| {
-        let name = "nodes_missing_value_tracks_true";
-        node.attribute.iter().any(|attribute| attribute.name == name && attribute.ints.iter().any(|&to| to != 0))
-    };
-    let knows = |node: &NodeProto| matches!(node.op_type.as_str(), "Imputer" | "IsNaN") || tracks(node);
-    nodes(model).iter().any(knows)
+    let Some(graph) = &model.graph else { return false };
+    let mut open: BTreeSet<&str> = graph.input.iter().map(|input| input.name.as_str()).collect();
+    for node in &graph.node {
+        let mut read = BTreeSet::new();
+        read_by(node, &mut read);
+        if read.iter().any(|name| open.contains(name.as_str())) && !closes_gaps(node) {
+            open.extend(node.output.iter().map(String::as_str));
+        }
+    }
+    !graph.output.iter().any(|output| open.contains(output.name.as_str()))
 }
 
-/// The nodes of a model.
-fn nodes(model: &ModelProto) -> &[NodeProto] {
-    model.graph.as_ref().map_or(&[][..], |graph| &graph.node[..])
+fn closes_gaps(node: &NodeProto) -> bool {
+    match node.op_type.as_str() {
+        "Imputer" => ops::imputed(node).is_ok_and(|(gap, values)| gap.is_nan() && !values.iter().any(|x| x.is_nan())),
+        "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => {
+            let tracks = node.get_attr_opt_slice::<i64>("nodes_missing_value_tracks_true");
+            tracks.is_ok_and(|tracks| tracks.unwrap_or_default().iter().any(|&to| to != 0))
+        }
+        _ => false,
+    }
 }
 
 /// A model made ready for a fixed number of rows.

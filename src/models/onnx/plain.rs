@@ -128,7 +128,9 @@ impl Bend {
     fn of(self, x: f64) -> f64 {
         match self {
             Bend::None => x,
-            Bend::Relu => x.max(0.0),
+            // NaN stays NaN.
+            Bend::Relu if x < 0.0 => 0.0,
+            Bend::Relu => x,
             Bend::Tanh => x.tanh(),
             Bend::Sigmoid => sigmoid(x),
         }
