@@ -56,6 +56,7 @@ impl Boosted {
                 .colsample_bytree(hyper.colsample)
                 .min_child_weight(hyper.min_child_weight)
                 .lambda(hyper.lambda)
+                .num_parallel_tree(hyper.parallel)
                 .seed(seed)
                 .build()
                 .map_err(problem)?;
