@@ -96,7 +96,7 @@ class WatchedXgboost:
 
 
 def counterparts(subjects, outcomes, seed, threads):
-    """Models by family and name, to fit on rows of these subjects. Those that know no missing values are told which there were."""
+    """Models by family and name for rows of these subjects. Those that know no gaps are told which there were."""
     inner = deal(subjects, outcomes, 5, seed)
 
     def whole(*steps):
