@@ -341,3 +341,68 @@ fn a_model_that_leaves_a_gap_open_gets_none() {
     assert!(!knows(f32::NAN, "full", "full"), "it puts NaN in the place of NaN");
     assert!(!knows(3.0, "full", "x"), "a gap comes in beside the imputer");
 }
+
+#[test]
+fn a_damaged_file_of_a_converter_is_refused_or_runs_but_never_panics() {
+    for name in ["xgboost", "svc", "mlp", "one_hot"] {
+        let fixture = Fixture::read(name);
+        let (mut file, x) = (fixture.file(), fixture.rows());
+        for at in (0..file.len()).step_by(11) {
+            file[at] ^= 0x55;
+            let taken = Foreign::take(&hyper(OnnxOutput::Probability), &file, &x);
+            assert!(taken.is_ok() || matches!(taken, Err(ModelError::Import { .. })), "{name}, byte {at}");
+            file[at] ^= 0x55;
+        }
+    }
+}
+
+/// `sigmoid` of a perceptron of 64 and 32 ReLU over 114 columns, and rows for it.
+fn wide() -> (Vec<u8>, Matrix) {
+    let mut random = super::super::random::Random::new(5);
+    let mut draw = |count: u64| (0..count).map(|_| random.unit() as f32 - 0.5).collect::<Vec<f32>>();
+    let mut graph = [bytes(11, &value("x", &[1, 114])), bytes(12, &value("p", &[1, 1]))].concat();
+    let mut name = "x".to_owned();
+    for (layer, [inputs, outputs]) in [[114, 64], [64, 32], [32, 1]].into_iter().enumerate() {
+        let [weights, bias, product, sum, end] = ["w", "b", "xw", "z", "h"].map(|part| format!("{part}{layer}"));
+        let (bend, end) = if layer == 2 { ("Sigmoid", "p") } else { ("Relu", end.as_str()) };
+        graph.extend(bytes(5, &tensor(&weights, &[inputs, outputs], &draw(inputs * outputs))));
+        graph.extend(bytes(5, &tensor(&bias, &[outputs], &draw(outputs))));
+        graph.extend(bytes(1, &node("MatMul", &[&name, &weights], &product)));
+        graph.extend(bytes(1, &node("Add", &[&product, &bias], &sum)));
+        graph.extend(bytes(1, &node(bend, &[&sum], end)));
+        name = end.to_owned();
+    }
+    let file = [number(1, 8), bytes(8, &number(2, 13)), bytes(7, &graph)].concat();
+    (file, Matrix::from_values(114, draw(114 * 50).into_iter().map(|x| 4.0 * x).collect()).unwrap())
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn how_long_an_explanation_takes() {
+    let mut files: Vec<(&str, Vec<u8>, Matrix)> = vec![("wide", wide().0, wide().1)];
+    for name in ["mlp", "hist_boosting", "forest", "svc"] {
+        let fixture = Fixture::read(name);
+        files.push((name, fixture.file(), fixture.rows()));
+    }
+    for (name, file, x) in files {
+        let taken = Foreign::take(&hyper(OnnxOutput::Probability), &file, &x).unwrap();
+        let model = graph::read(&file).unwrap();
+        let tract = |many: bool| {
+            let plan = |rows: usize| Plan::new(&model, rows, x.columns()).unwrap();
+            let engine = Engine::Tract { one: plan(1), many: many.then(|| plan(BATCH)) };
+            Foreign { stored: taken.stored.clone(), engine }
+        };
+        let [single, batched] = [false, true].map(tract);
+        for (how, model) in [("as taken", &taken), ("tract, row by row", &single), ("tract, in batches", &batched)] {
+            let begin = std::time::Instant::now();
+            let errors: Vec<f64> =
+                (0..x.rows()).map(|row| model.attribute(x.row(row)).error.unwrap_or_default()).collect();
+            let explained = begin.elapsed().as_secs_f64() * 1e3 / x.rows() as f64;
+            let begin = std::time::Instant::now();
+            (0..x.rows()).for_each(|row| assert!(model.margin(x.row(row)).is_finite()));
+            let scored = begin.elapsed().as_secs_f64() * 1e6 / x.rows() as f64;
+            let error = errors.iter().copied().fold(0.0, f64::max);
+            println!("{name}, {how}: explained in {explained:.3} ms, error {error:.4}; scored in {scored:.1} us");
+        }
+    }
+}
