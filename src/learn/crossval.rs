@@ -9,21 +9,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::array::{ArrayRef, Float64Array, Int32Array};
+use arrow::datatypes::{DataType, Field};
 use serde::Serialize;
 
 use super::LearnError;
 use super::aside::aside;
 use super::evaluate::score;
-use super::matrix::{Dataset, LeftOut, Row, Source, dataset, seen, targets};
+use super::matrix::{Dataset, LeftOut, Row, Source, dataset, panel_of, seen, write_rows};
 use super::metrics::{Metrics, Scored, evaluate};
-use super::output::write_parquet;
 use super::sample::{Sampled, sample};
 use super::task::Task;
-use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError, PanelSpec, Question};
+use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError, Question};
 
 /// One in so many subjects of the other folds serves calibration and threshold.
 const TUNING: usize = 9;
@@ -184,31 +181,20 @@ pub async fn crossval(
     })
 }
 
-/// Writes the rows with their risks, in the order of subject and time.
+/// Writes the rows with their risks.
 fn write(path: &Path, rows: &[Row], folds: &Folds, risks: Vec<(Family, Vec<Option<f64>>)>) -> Result<(), LearnError> {
-    let mut order: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].seen).collect();
-    order.sort_by_key(|&row| (rows[row].subject, rows[row].time));
+    let known: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].seen).collect();
     let mut fold_of = vec![0; rows.len()];
     for fold in 0..folds.count() {
         folds.held(fold).into_iter().for_each(|row| fold_of[row] = fold as i32);
     }
-    let mut fields = vec![
-        Field::new("subject_id", DataType::Int64, false),
-        Field::new("prediction_time", DataType::Timestamp(TimeUnit::Microsecond, None), false),
-        Field::new("boolean_value", DataType::Boolean, false),
-        Field::new("fold", DataType::Int32, false),
-    ];
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(order.iter().map(|&row| rows[row].subject.0))),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(order.iter().map(|&row| rows[row].time))),
-        Arc::new(order.iter().map(|&row| Some(rows[row].outcome)).collect::<BooleanArray>()),
-        Arc::new(Int32Array::from_iter_values(order.iter().map(|&row| fold_of[row]))),
-    ];
+    let fold_of = Int32Array::from_iter_values(known.iter().map(|&row| fold_of[row]));
+    let mut columns: Vec<(Field, ArrayRef)> = vec![(Field::new("fold", DataType::Int32, false), Arc::new(fold_of))];
     for (family, risks) in risks {
-        fields.push(Field::new(format!("risk_{family}"), DataType::Float64, true));
-        columns.push(Arc::new(Float64Array::from_iter(order.iter().map(|&row| risks[row]))));
+        let risks = Float64Array::from_iter(known.iter().map(|&row| risks[row]));
+        columns.push((Field::new(format!("risk_{family}"), DataType::Float64, true), Arc::new(risks)));
     }
-    write_parquet(path, &RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    write_rows(path, &known.iter().map(|&row| rows[row]).collect::<Vec<Row>>(), columns)
 }
 
 /// Fits and scores every fold with the family and the hyperparameters of `own`; beside the figures the risk of each row
@@ -232,11 +218,7 @@ fn judge(
         let tuning = Part::of(&others.x, &others.rows, &inner.held(0));
         let held = Part::of(x, rows, &folds.held(fold));
 
-        let panel = question.map(|question| PanelSpec {
-            question: question.clone(),
-            train: targets(&train.rows),
-            tuning: targets(&tuning.rows),
-        });
+        let panel = question.map(|question| panel_of(question, &train.rows, &tuning.rows));
         let spec = FitSpec { groups: Some(train.groups), panel, ..own.clone() };
         let begin = Instant::now();
         let bundle = Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)?;

@@ -3,17 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array};
+use arrow::datatypes::{DataType, Field};
 use serde::Serialize;
 
 use super::LearnError;
 use super::abstention::{Abstention, assess};
 use super::importance::{importance, sample};
-use super::matrix::{LeftOut, Row, Source, dataset, seen};
+use super::matrix::{LeftOut, Row, Rows, Source, dataset, seen, write_rows};
 use super::metrics::evaluate as figures;
 use super::metrics::{Comparison, Curves, Dated, Details, Metrics, Scored, Subgroup, compare, subgroups};
-use super::output::write_parquet;
 use super::panel::{PanelFigures, PanelRows};
 use super::plots;
 use super::registry::Registry;
@@ -122,31 +121,21 @@ pub async fn evaluate(
         Some(_) => sample(parts.iter().map(|part| part.rows.len()).sum(), spec.len(), seed),
         None => Vec::new(),
     };
-    let (mut rows, mut others, mut assessed) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut strata, mut sampled) = (Strata::of(spec.names()), Matrix::with_capacity(spec.len(), explained.len()));
-    let mut panel = PanelRows::default();
+    let mut judged = Judged::default();
+    let (mut strata, mut sampled, mut looked_at) =
+        (Strata::of(spec.names()), Matrix::with_capacity(spec.len(), explained.len()), 0);
     for part in parts {
-        let (of, blocks) = part.into_blocks();
-        let mut done = 0;
-        for block in blocks {
-            let block = block?;
-            let of = of[done..done + block.rows()].to_vec();
-            done += block.rows();
-            panel.add(&bundle, &block, &of)?;
-            let (block, of) = seen(block, of);
-            for i in 0..block.rows() {
-                strata.add(block.row(i));
-                if explained.binary_search(&(assessed.len() + i)).is_ok() {
-                    sampled.push_row(block.row(i))?;
-                }
+        judged.add(part, &bundle, other.as_ref().map(|(_, other)| other), &mut |row| {
+            strata.add(row);
+            if explained.binary_search(&looked_at).is_ok() {
+                sampled.push_row(row)?;
             }
-            assessed.extend(assess(&bundle, &block)?);
-            if let Some((_, other)) = &other {
-                others.extend(assess(other, &block)?.iter().map(|one| one.risk));
-            }
-            rows.extend(of);
-        }
+            looked_at += 1;
+            Ok(())
+        })?;
     }
+    let Judged { rows, assessed, by_other, panel } = judged;
+    let others: Vec<f64> = by_other.iter().map(|one| one.risk).collect();
     let scored = scored(&assessed, &rows);
     if let Some(path) = options.predictions {
         write(path, &rows, &scored, threshold, panel.columns(&bundle))?;
@@ -182,6 +171,49 @@ pub async fn evaluate(
         }
     }
     Ok(evaluation)
+}
+
+/// Labelled rows of which it is known whether what is watched happened, as one model, or two, judge them.
+#[derive(Default)]
+pub(super) struct Judged {
+    pub(super) rows: Vec<Row>,
+    /// Of the model.
+    pub(super) assessed: Vec<Assessment>,
+    /// Of the other model, where there is one.
+    pub(super) by_other: Vec<Assessment>,
+    /// The model's whole answers, also of rows that were lost from sight.
+    pub(super) panel: PanelRows,
+}
+
+impl Judged {
+    /// Judges rows, of which only some are in memory at a time; `look` sees the features of each that is known.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are of another width than a model's.
+    pub(super) fn add(
+        &mut self,
+        part: Rows,
+        bundle: &Bundle,
+        other: Option<&Bundle>,
+        look: &mut dyn FnMut(&[f32]) -> Result<(), ModelError>,
+    ) -> Result<(), LearnError> {
+        let (rows, blocks) = part.into_blocks();
+        let mut done = 0;
+        for block in blocks {
+            let block = block?;
+            let of = rows[done..done + block.rows()].to_vec();
+            done += block.rows();
+            self.panel.add(bundle, &block, &of)?;
+            let (block, of) = seen(block, of);
+            (0..block.rows()).try_for_each(|i| look(block.row(i)))?;
+            self.assessed.extend(assess(bundle, &block)?);
+            if let Some(other) = other {
+                self.by_other.extend(assess(other, &block)?);
+            }
+            self.rows.extend(of);
+        }
+        Ok(())
+    }
 }
 
 /// A version (`None`: the champion) that scores rows of these features.
@@ -222,26 +254,14 @@ fn write(
     threshold: f64,
     more: Vec<(String, Vec<f64>)>,
 ) -> Result<(), LearnError> {
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|i| (rows[*i].subject, rows[*i].time));
-    let risks = order.iter().map(|i| scored[*i].risk);
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(Int64Array::from_iter_values(order.iter().map(|i| rows[*i].subject.0))),
-        Arc::new(TimestampMicrosecondArray::from_iter_values(order.iter().map(|i| rows[*i].time))),
-        Arc::new(order.iter().map(|i| Some(rows[*i].outcome)).collect::<BooleanArray>()),
-        Arc::new(risks.clone().map(|risk| Some(risk >= threshold)).collect::<BooleanArray>()),
-        Arc::new(Float64Array::from_iter_values(risks)),
-    ];
-    let mut fields = vec![
-        Field::new("subject_id", DataType::Int64, false),
-        Field::new("prediction_time", DataType::Timestamp(TimeUnit::Microsecond, None), false),
-        Field::new("boolean_value", DataType::Boolean, false),
-        Field::new("predicted_boolean_value", DataType::Boolean, false),
-        Field::new("predicted_boolean_probability", DataType::Float64, false),
+    let risks: Vec<f64> = scored.iter().map(|one| one.risk).collect();
+    let alerted = risks.iter().map(|risk| Some(*risk >= threshold)).collect::<BooleanArray>();
+    let mut columns: Vec<(Field, ArrayRef)> = vec![
+        (Field::new("predicted_boolean_value", DataType::Boolean, false), Arc::new(alerted)),
+        (Field::new("predicted_boolean_probability", DataType::Float64, false), Arc::new(Float64Array::from(risks))),
     ];
     for (name, values) in more {
-        fields.push(Field::new(name, DataType::Float64, false));
-        columns.push(Arc::new(Float64Array::from_iter_values(order.iter().map(|i| values[*i]))));
+        columns.push((Field::new(name, DataType::Float64, false), Arc::new(Float64Array::from(values))));
     }
-    write_parquet(path, &RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
+    write_rows(path, rows, columns)
 }

@@ -7,8 +7,12 @@
 //! these as many as there is room for. Rows without a label are counted, never guessed.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
 use std::sync::Arc;
 
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray, UInt64Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use futures::StreamExt as _;
 use serde::Serialize;
 
@@ -16,13 +20,14 @@ use super::LearnError;
 use super::aces::{self, Evaluator};
 use super::facts::Facts;
 use super::outcome::{Outcome, outcomes};
+use super::output::write_parquet;
 use super::spill::{Reader, Spill, Store, Values, Writer};
 use super::task::Task;
 use super::wanted::Wanted;
 use crate::events::{DAY, EventsView, HOUR, Micros, Split, SubjectId, split_of};
 use crate::features::{Due, FeatureSpec, Fold, Trigger};
 use crate::library::Library;
-use crate::models::{Matrix, Target};
+use crate::models::{Matrix, PanelSpec, Question, Target};
 
 /// The parts of a dataset.
 const SPLITS: [Split; 3] = [Split::Train, Split::Tuning, Split::HeldOut];
@@ -112,9 +117,37 @@ pub(super) fn seen(matrix: Matrix, rows: Vec<Row>) -> (Matrix, Vec<Row>) {
     (matrix.pick(&picked), picked.iter().map(|row| rows[*row]).collect())
 }
 
-/// What became of rows whose label is more than yes or no.
-pub(super) fn targets(rows: &[Row]) -> Vec<Target> {
-    rows.iter().filter_map(|row| row.target).collect()
+/// Writes rows and their labels in the columns of the MEDS `LabelSchema` (`subject_id`, `prediction_time`,
+/// `boolean_value`), and others behind them, ordered by subject and time. Each column has an entry a row.
+///
+/// # Errors
+/// If the file cannot be written.
+pub(super) fn write_rows(path: &Path, rows: &[Row], more: Vec<(Field, ArrayRef)>) -> Result<(), LearnError> {
+    let mut order: Vec<u64> = (0..rows.len() as u64).collect();
+    order.sort_by_key(|&i| (rows[i as usize].subject, rows[i as usize].time));
+    let (mut fields, mut columns): (Vec<Field>, Vec<ArrayRef>) = more.into_iter().unzip();
+    fields.splice(
+        0..0,
+        [
+            Field::new("subject_id", DataType::Int64, false),
+            Field::new("prediction_time", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+            Field::new("boolean_value", DataType::Boolean, false),
+        ],
+    );
+    let own: [ArrayRef; 3] = [
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| row.subject.0))),
+        Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.time))),
+        Arc::new(rows.iter().map(|row| Some(row.outcome)).collect::<BooleanArray>()),
+    ];
+    columns.splice(0..0, own);
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?;
+    write_parquet(path, &take_record_batch(&batch, &UInt64Array::from(order))?)
+}
+
+/// What a panel is fitted for where the label is more than yes or no, and what became of its rows.
+pub(super) fn panel_of(question: &Question, train: &[Row], tuning: &[Row]) -> PanelSpec {
+    let targets = |rows: &[Row]| rows.iter().filter_map(|row| row.target).collect();
+    PanelSpec { question: question.clone(), train: targets(train), tuning: targets(tuning) }
 }
 
 /// How many patient-days rows watch over: each day (UTC) on which a subject has a row counts as

@@ -7,19 +7,19 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::LearnError;
-use super::abstention::{Abstention, assess};
+use super::abstention::Abstention;
 use super::aside::aside;
-use super::evaluate::scored;
+use super::evaluate::{Judged, scored};
 use super::gate::judge;
-use super::matrix::{Dataset, LabelLag, LeftOut, Row, Source, dataset, patient_days, seen, targets};
+use super::matrix::{Dataset, LabelLag, LeftOut, Row, Source, dataset, panel_of, patient_days};
 use super::metrics::{Metrics, Scored, evaluate};
-use super::panel::{PanelFigures, PanelRows};
+use super::panel::PanelFigures;
 use super::registry::Registry;
 use super::sample::{Sampled, sample};
 use super::search::{Search, search};
 use super::task::Task;
 use crate::events::Micros;
-use crate::models::{Bundle, Family, FitSpec, ModelError, PanelSpec};
+use crate::models::{Bundle, Family, FitSpec, ModelError};
 use crate::telemetry::fault;
 
 /// What came of a training, as `train` prints it.
@@ -128,7 +128,7 @@ pub async fn train(
         Ok((data.train.into_matrix(width)?, data.tuning.into_matrix(width)?))
     });
     let ((train, train_rows), (tuning, tuning_rows)) = read??;
-    let (held_out_rows, held_out) = data.held_out.into_blocks();
+    let held_out = data.held_out;
 
     let onnx = match (family.unwrap_or(task.train.family), &task.train.onnx) {
         (Family::Onnx, Some(path)) => Some(std::fs::read(path).map_err(LearnError::io(path))?),
@@ -148,11 +148,7 @@ pub async fn train(
         aim: task.policy.aim,
         patient_days: Some(patient_days(&tuning_rows)),
         abstain: task.abstain,
-        panel: task.wanted.as_ref().map(|wanted| PanelSpec {
-            question: wanted.question.clone(),
-            train: targets(&train_rows),
-            tuning: targets(&tuning_rows),
-        }),
+        panel: task.wanted.as_ref().map(|wanted| panel_of(&wanted.question, &train_rows, &tuning_rows)),
         select: task.train.select,
     };
     let settings = task.train.search.clone().map(|mut settings| {
@@ -176,24 +172,12 @@ pub async fn train(
     fault("train", "fitted");
 
     let judged = aside(progress, |say| -> Result<_, LearnError> {
-        say(&format!("judging on {} rows of held-out subjects", held_out_rows.len()));
-        let (mut assessed, mut by_rival, mut rows) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut panel, mut done) = (PanelRows::default(), 0);
-        for block in held_out {
-            let block = block?;
-            let of = held_out_rows[done..done + block.rows()].to_vec();
-            done += block.rows();
-            panel.add(&bundle, &block, &of)?;
-            let (block, of) = seen(block, of);
-            assessed.extend(assess(&bundle, &block)?);
-            if let Some(rival) = &rival {
-                by_rival.extend(assess(rival, &block)?);
-            }
-            rows.extend(of);
-        }
-        Ok((assessed, by_rival, rows, panel))
+        say(&format!("judging on {} rows of held-out subjects", held_out.rows.len()));
+        let mut judged = Judged::default();
+        judged.add(held_out, &bundle, rival.as_ref(), &mut |_| Ok(()))?;
+        Ok(judged)
     });
-    let (assessed, by_rival, held_out_rows, panel) = judged??;
+    let Judged { rows: held_out_rows, assessed, by_other: by_rival, panel } = judged??;
     let seed = task.train.seed;
     let panel = panel.figures(&bundle, seed);
     let metrics = evaluate(&scored(&assessed, &held_out_rows), bundle.card.threshold, seed);

@@ -254,7 +254,8 @@ impl<'c> Scoring<'c> {
                 at: prediction.time,
             };
             let mut outputs: (&[String], &[f64]) = (&[], &[]);
-            if let Some(champion) = champion.as_ref().filter(|champion| !champion.bundle.output_names().is_empty()) {
+            let told = champion.as_ref().filter(|champion| !champion.bundle.output_names().is_empty());
+            if let Some(champion) = told.filter(|_| status.risk().is_some()) {
                 champion.bundle.outputs(vector.values, &mut self.outputs)?;
                 outputs = (champion.bundle.output_names(), &self.outputs);
             }
@@ -332,7 +333,7 @@ impl<'c> Scoring<'c> {
         } else {
             None
         };
-        let grounds = champion.and_then(|champion| champion.bundle.grounds(vector.values));
+        let grounds = champion.filter(|_| risk.is_none()).and_then(|one| one.bundle.grounds(vector.values));
         // An alert without its reasons is better than none.
         let explained = champion.zip(risk).and_then(|(champion, risk)| {
             Self::explain(self.context, task, champion, risk, vector)

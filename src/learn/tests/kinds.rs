@@ -7,12 +7,11 @@ use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Float64Type;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
-use url::Url;
 
+use super::whole::{Place, chance};
 use crate::events::{EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Micros, Op, Split, SubjectId, split_of};
 use crate::features::FeatureSpec;
-use crate::learn::{self, EvaluateOptions, LearnError, Part, Registry, Source, Spill, Task, TrainReport};
-use crate::library::Library;
+use crate::learn::{self, EvaluateOptions, LearnError, Part, Source, Task, TrainReport};
 use crate::models::Bundle;
 use crate::settings::{Problem, TextFile};
 
@@ -60,12 +59,6 @@ fn parse(label: &str, of: &str) -> Result<Vec<Task>, Vec<Problem>> {
 fn spec() -> Arc<FeatureSpec> {
     let concepts = BTreeMap::from([("heart_rate".to_owned(), "/min".to_owned())]);
     Arc::new(FeatureSpec::parse("features.toml", FEATURES, &concepts).unwrap())
-}
-
-/// A number in 0 to 1 that depends on nothing else.
-fn chance(subject: i64, what: i64) -> f64 {
-    let mixed = ((subject * 1_000 + what) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 /// What becomes of a subject: when it leaves, by hours after the prediction, and how. The sicker,
@@ -137,38 +130,26 @@ fn stays() -> RecordBatch {
     builder.finish().unwrap()
 }
 
-struct Place {
-    folder: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-    library: Library,
-    registry: Registry,
-}
+struct Hospital(Place);
 
-impl Place {
-    fn new() -> Place {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let url = |name: &str| Url::from_directory_path(folder.path().join(name)).unwrap();
-        let library = runtime.block_on(Library::open(&url("library"))).unwrap();
-        runtime.block_on(library.append_history(vec![stays()], 2)).unwrap();
-        let registry = Registry::open(&url("registry")).unwrap();
-        Place { folder, runtime, library, registry }
+impl Hospital {
+    fn new() -> Hospital {
+        Hospital(Place::of(vec![stays()], 2))
     }
 
     fn source(&self) -> Source<'_> {
-        let spill = Spill { bytes: 1 << 30, folder: self.folder.path().to_owned() };
-        Source { library: &self.library, features: spec(), spill }
+        Source { features: spec(), ..self.0.source() }
     }
 
     fn train(&self, task: &Task) -> Result<TrainReport, LearnError> {
         let (source, mut progress) = (self.source(), |_: &str| {});
-        let trained = learn::train(&source, &self.registry, task, None, 7, &mut progress);
-        self.runtime.block_on(trained)
+        let trained = learn::train(&source, &self.0.registry, task, None, 7, &mut progress);
+        self.0.runtime.block_on(trained)
     }
 
     /// The predictions of the held-out subjects by its champion, and the figures of the whole answer.
     fn evaluate(&self, task: &Task) -> (RecordBatch, Value) {
-        let file = self.folder.path().join("predictions.parquet");
+        let file = self.0.folder.path().join("predictions.parquet");
         let options = EvaluateOptions {
             version: None,
             against: None,
@@ -176,14 +157,15 @@ impl Place {
             predictions: Some(&file),
             plots: None,
         };
-        let evaluation = self.runtime.block_on(learn::evaluate(&self.source(), &self.registry, task, options)).unwrap();
+        let evaluation =
+            self.0.runtime.block_on(learn::evaluate(&self.source(), &self.0.registry, task, options)).unwrap();
         let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
         (reader.build().unwrap().next().unwrap().unwrap(), serde_json::to_value(&evaluation).unwrap())
     }
 
     fn champion(&self, task: &Task) -> Bundle {
-        let champion = self.registry.champion(&task.name).unwrap().unwrap();
-        self.registry.load(&task.name, &champion).unwrap()
+        let champion = self.0.registry.champion(&task.name).unwrap().unwrap();
+        self.0.registry.load(&task.name, &champion).unwrap()
     }
 }
 
@@ -197,7 +179,7 @@ fn column(batch: &RecordBatch, name: &str) -> Vec<f64> {
 
 #[test]
 fn which_class_a_stay_ends_in() {
-    let place = Place::new();
+    let place = Hospital::new();
     let task = parse("kind = \"multiclass\"\nof = [\"home\", \"ward\", \"died\"]\nwatch = \"died\"", "died")
         .unwrap()
         .remove(0);
@@ -219,7 +201,7 @@ fn which_class_a_stay_ends_in() {
 
 #[test]
 fn how_soon_a_patient_dies_though_most_leave_before() {
-    let place = Place::new();
+    let place = Hospital::new();
     let label = "kind = \"survival\"\ntimes = [\"6h\", \"12h\", \"18h\"]\nwatch = \"12h\"";
     let task = parse(label, "died").unwrap().remove(0);
     let report = place.train(&task).unwrap();
@@ -241,7 +223,7 @@ fn how_soon_a_patient_dies_though_most_leave_before() {
 
 #[test]
 fn how_many_falls_and_how_much_lactate() {
-    let place = Place::new();
+    let place = Hospital::new();
     let count = parse("kind = \"count\"\nwatch = \">= 2\"", "fall").unwrap().remove(0);
     let report = place.train(&count).unwrap();
     assert_eq!(report.metrics.positives, held_out().filter(|subject| falls(*subject) >= 2).count());
@@ -270,7 +252,7 @@ fn several_labels_are_as_many_tasks() {
     let tasks = parse("kind = \"multilabel\"\nof = [\"died\", \"fall\"]", "home").unwrap();
     let names: Vec<(&str, &str)> = tasks.iter().map(|task| (task.name.as_str(), task.title.as_str())).collect();
     assert_eq!(names, [("stay_died", "stay: died"), ("stay_fall", "stay: fall")]);
-    let place = Place::new();
+    let place = Hospital::new();
     let positives = tasks.iter().map(|task| place.train(task).unwrap().metrics.positives).collect::<Vec<_>>();
     let dead = held_out().filter(|subject| end(*subject).1 == MEDS_DEATH).count();
     assert_eq!(positives, [dead, held_out().filter(|subject| falls(*subject) > 0).count()]);

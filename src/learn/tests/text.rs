@@ -4,14 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use url::Url;
 
-use super::whole::{TASK, chance, dies, task};
+use super::whole::{Place, TASK, chance, dies, task};
 use crate::events::{EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Op, Split, SubjectId, split_of};
 use crate::features::tests::trigger;
 use crate::features::{Due, FeatureSpec, Fold, words as words_of};
-use crate::learn::{self, LearnError, Registry, Scored, Source, Spill, Subjects, TermsReport, TermsSettings};
-use crate::library::Library;
+use crate::learn::{self, LearnError, Scored, Source, Subjects, TermsReport, TermsSettings};
 use crate::models::{Bundle, Family, FitSpec, Folds, Matrix};
 
 const SUBJECTS: i64 = 600;
@@ -80,37 +78,22 @@ fn ward() -> RecordBatch {
     builder.finish().unwrap()
 }
 
-struct Place {
-    folder: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-    library: Library,
-    registry: Registry,
-}
+struct Hospital(Place);
 
-impl Place {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        let url = |name: &str| Url::from_directory_path(folder.path().join(name)).unwrap();
-        let library = runtime.block_on(Library::open(&url("library"))).unwrap();
-        runtime.block_on(library.append_history(vec![ward()], PARTITIONS)).unwrap();
-        let registry = Registry::open(&url("registry")).unwrap();
-        Place { folder, runtime, library, registry }
+impl Hospital {
+    fn new() -> Hospital {
+        Hospital(Place::of(vec![ward()], PARTITIONS))
     }
 
     fn source(&self, features: Arc<FeatureSpec>) -> Source<'_> {
-        Source {
-            library: &self.library,
-            features,
-            spill: Spill { bytes: 1 << 30, folder: self.folder.path().to_owned() },
-        }
+        Source { features, ..self.0.source() }
     }
 
     fn terms(&self, toml: &str, concept: &str, min_subjects: u16) -> TermsReport {
         let settings = TermsSettings { concept: concept.to_owned(), most: 50, min_subjects };
         let (task, spec) = (task(toml), spec(FEATURES));
         let mut progress = |_: &str| {};
-        self.runtime.block_on(learn::terms(&self.source(spec), &task, &settings, &mut progress)).unwrap()
+        self.0.runtime.block_on(learn::terms(&self.source(spec), &task, &settings, &mut progress)).unwrap()
     }
 }
 
@@ -125,17 +108,17 @@ fn of_text() -> String {
 
 #[test]
 fn a_model_of_notes_tells_who_dies() {
-    let place = Place::new();
+    let place = Hospital::new();
     let task = task(&of_text());
     let train = |spec| {
         let mut progress = |_: &str| {};
-        place.runtime.block_on(learn::train(&place.source(spec), &place.registry, &task, None, 7, &mut progress))
+        place.0.runtime.block_on(learn::train(&place.source(spec), &place.0.registry, &task, None, 7, &mut progress))
     };
     let report = train(spec(FEATURES)).unwrap();
     println!("AUROC {:?} on {} held-out rows", report.metrics.auroc, report.metrics.n);
     assert!(report.promoted && report.metrics.auroc.unwrap() > 0.8, "{}", report.reason);
-    let model = place.registry.champion("death").unwrap().unwrap();
-    let bundle = place.registry.load("death", &model).unwrap();
+    let model = place.0.registry.champion("death").unwrap().unwrap();
+    let bundle = place.0.registry.load("death", &model).unwrap();
     assert_eq!((bundle.card.family, bundle.columns()), (Family::Text, 9));
     let without = spec("[[feature]]\ndemographics = [\"hours_in_encounter\"]");
     let error = train(without).unwrap_err();
@@ -144,12 +127,12 @@ fn a_model_of_notes_tells_who_dies() {
 
 #[test]
 fn a_model_of_notes_is_cross_validated_alone_and_in_a_stack() {
-    let place = Place::new();
+    let place = Hospital::new();
     let mut task = task(&of_text());
     task.train.params.stack.members = vec![Family::Text, Family::Bayes];
     let families = [Family::Text, Family::Stack];
     let mut progress = |_: &str| {};
-    let report = place.runtime.block_on(learn::crossval(
+    let report = place.0.runtime.block_on(learn::crossval(
         &place.source(spec(FEATURES)),
         &task,
         &families,
@@ -166,7 +149,7 @@ fn a_model_of_notes_is_cross_validated_alone_and_in_a_stack() {
 
 #[test]
 fn the_terms_that_tell_most_are_those_that_the_labels_were_made_with() {
-    let place = Place::new();
+    let place = Hospital::new();
     let report = place.terms(&of_text(), "note", 20);
     let training = || (0..SUBJECTS).filter(|subject| split_of(SubjectId(*subject)) == Split::Train);
     let count = |with: &dyn Fn(i64) -> bool| training().filter(|subject| with(*subject)).count() as u64;
@@ -194,7 +177,7 @@ fn the_terms_that_tell_most_are_those_that_the_labels_were_made_with() {
 
 #[test]
 fn a_prediction_on_a_note_knows_that_note() {
-    let place = Place::new();
+    let place = Hospital::new();
     let on_notes = of_text().replace("{at = [\"24h\"], encounter = \"ICU\"}", "{on = [\"note\"], encounter = \"ICU\"}");
     let report = place.terms(&on_notes, "note", 20);
     let told = report.terms.iter().find(|one| one.term == "doing well").unwrap();

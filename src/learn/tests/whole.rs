@@ -122,7 +122,7 @@ pub(super) const CHAMPION: EvaluateOptions<'_> =
     EvaluateOptions { version: None, against: None, part: Part::HeldOut, predictions: None, plots: None };
 
 pub(super) struct Place {
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
     pub(super) runtime: tokio::runtime::Runtime,
     pub(super) library: Library,
     pub(super) registry: Registry,
@@ -131,11 +131,16 @@ pub(super) struct Place {
 
 impl Place {
     pub(super) fn new(subjects: impl Iterator<Item = i64>) -> Self {
+        Place::of(ward(subjects), PARTITIONS)
+    }
+
+    /// A place whose library holds these events.
+    pub(super) fn of(events: Vec<RecordBatch>, partitions: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
         let url = |name: &str| Url::from_directory_path(folder.path().join(name)).unwrap();
         let library = runtime.block_on(Library::open(&url("library"))).unwrap();
-        runtime.block_on(library.append_history(ward(subjects), PARTITIONS)).unwrap();
+        runtime.block_on(library.append_history(events, partitions)).unwrap();
         let registry = Registry::open(&url("registry")).unwrap();
         let spill = Spill { bytes: 1 << 30, folder: folder.path().join("spill") };
         std::fs::create_dir(&spill.folder).unwrap();

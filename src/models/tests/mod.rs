@@ -76,7 +76,7 @@ fn fit_on(family: Family, linear: bool) -> Bundle {
 }
 
 /// The families that are fitted on a table; those of sequences, and a user's own, have tests of their own.
-static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
+pub(super) static FAMILIES: LazyLock<Vec<Family>> = LazyLock::new(|| {
     let own = |family: &Family| matches!(family, Family::Gru | Family::Cnn | Family::Onnx);
     Family::ALL.into_iter().filter(|family| !own(family)).collect()
 });
