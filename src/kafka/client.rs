@@ -86,7 +86,8 @@ pub(super) fn transactional(kafka: &Kafka, role: &str, instance: &str, message_b
         // (1) Saves 100 ms: the broker answers CONCURRENT_TRANSACTIONS
         // while it writes the last one's markers, and the retry waits this long.
         .set("retry.backoff.ms", "1")
-        .set("retry.backoff.max.ms", "100");
+        // It is done within a few milliseconds, and each retry waits twice as long as the one before.
+        .set("retry.backoff.max.ms", "10");
     config
 }
 

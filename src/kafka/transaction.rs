@@ -145,8 +145,12 @@ impl Transactions {
         if !is_loose() {
             let brokers = settings.kafka.brokers.clone();
             let unreachable = |cause| KafkaError::Unreachable { brokers: brokers.clone(), deadline, cause };
-            // Asked while no connection stands yet, for a coordinator, librdkafka asks again after half a second.
-            producer.client().fetch_metadata(topics.first().copied(), deadline).map_err(unreachable)?;
+            // Asked for a coordinator while no connection stands yet, librdkafka asks again after half a second.
+            // That of the bootstrap list is given up once the brokers are known; the leader of a partition
+            // answers over one that lasts.
+            if let Some(topic) = topics.first() {
+                producer.client().fetch_watermarks(topic, 0, deadline).map_err(unreachable)?;
+            }
             producer.init_transactions(deadline).map_err(unreachable)?;
         }
         Ok(Transactions { producer, role, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })

@@ -2,7 +2,7 @@
 //!
 //! Each fold's rows are scored by a model that saw neither them nor, in any way, their
 //! subjects: of the other folds' subjects a ninth, as many as of the real split, serves calibration and threshold, the rest
-//! the fit. Nothing is registered. Fits run one after the other, so that their times mean
+//! the fit; where the task cross-fits, all serve both, in folds of their own. Nothing is registered. Fits run one after the other, so that their times mean
 //! something. A family that cannot be fitted stays in the report, with the reason.
 
 use std::path::Path;
@@ -149,6 +149,7 @@ pub async fn crossval(
         seed: task.train.seed,
         params: task.train.params.clone(),
         select: task.train.select,
+        crossfit: task.train.crossfit,
         ..FitSpec::new(task.train.family, &task.name, spec.names().to_vec(), spec.hash())
     };
     let question = task.wanted.as_ref().map(|wanted| &wanted.question);
@@ -219,7 +220,8 @@ fn judge(
         let held = Part::of(x, rows, &folds.held(fold));
 
         let panel = question.map(|question| panel_of(question, &train.rows, &tuning.rows));
-        let spec = FitSpec { groups: Some(train.groups), panel, ..own.clone() };
+        let (groups, tuning_groups) = (Some(train.groups), Some(tuning.groups));
+        let spec = FitSpec { groups, tuning_groups, panel, ..own.clone() };
         let begin = Instant::now();
         let bundle = Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)?;
         fit_seconds += begin.elapsed().as_secs_f64();

@@ -324,6 +324,7 @@ fn judge(
         aim: Aim::default(),
         patient_days: None,
         abstain: None,
+        crossfit: None,
         panel,
         ..own.clone()
     };

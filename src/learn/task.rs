@@ -64,6 +64,8 @@ pub struct TrainSettings {
     pub search: Option<SearchSettings>,
     /// Which features are left out, the table `[train.select]`; `None`: no feature.
     pub select: Option<Select>,
+    /// In how many folds training and tuning subjects serve both fit and calibration; `None`: apart.
+    pub crossfit: Option<usize>,
 }
 
 /// Whether `name` can be the name of a task (and of a folder of the registry).
@@ -86,6 +88,10 @@ impl Task {
         }
     }
 }
+
+/// Keys of the table `[train]`.
+const TRAIN_KEYS: [&str; 10] =
+    ["family", "schedule", "min_subjects", "min_positives", "seed", "params", "search", "preset", "select", "crossfit"];
 
 struct Reader<'a> {
     file: &'a str,
@@ -130,6 +136,9 @@ impl Reader<'_> {
             LabelKind::Multilabel(labels) => (None, labels),
             LabelKind::Wanted(wanted) => (Some(wanted), Vec::new()),
         };
+        if wanted.is_some() && train.as_ref().is_some_and(|train| train.crossfit.is_some()) {
+            self.problem("train.crossfit", "is for labels that are yes or no", "leave it out");
+        }
         let task = Task {
             name: name?,
             title: title?,
@@ -335,11 +344,7 @@ impl Reader<'_> {
 
     fn train(&mut self, table: &Table) -> Option<TrainSettings> {
         let train = self.table(table, "train")?;
-        self.keys(
-            "train",
-            &train,
-            &["family", "schedule", "min_subjects", "min_positives", "seed", "params", "search", "preset", "select"],
-        );
+        self.keys("train", &train, &TRAIN_KEYS);
         let preset = self.preset(&train);
         let family = match train.get("family") {
             None => Some(preset.as_ref().map_or(Family::Boosting, |(family, _)| *family)),
@@ -392,6 +397,7 @@ impl Reader<'_> {
             }
         };
         let select = self.select(&train);
+        let crossfit = self.crossfit(&train);
         let mut searched =
             search.iter().flatten().flat_map(|search| &search.families).filter(|other| Some(**other) != family);
         if let Some(params) = &params
@@ -409,7 +415,16 @@ impl Reader<'_> {
             onnx: None,
             search: search?,
             select: select?,
+            crossfit: crossfit?,
         })
+    }
+
+    /// In how many folds a fit is cross-fitted.
+    fn crossfit(&mut self, train: &Table) -> Option<Option<usize>> {
+        if !train.contains_key("crossfit") {
+            return Some(None);
+        }
+        usize::try_from(self.whole(train, "train", "crossfit", 2, 5)?).ok().map(Some)
     }
 
     /// Which features are left out.

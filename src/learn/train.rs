@@ -146,10 +146,12 @@ pub async fn train(
         groups: Some(train_rows.iter().map(|row| row.subject.0).collect()),
         tuning_groups: Some(tuning_rows.iter().map(|row| row.subject.0).collect()),
         aim: task.policy.aim,
-        patient_days: Some(patient_days(&tuning_rows)),
+        // Subjects are in one part only, so that their days add up.
+        patient_days: Some(patient_days(&tuning_rows) + task.train.crossfit.map_or(0.0, |_| patient_days(&train_rows))),
         abstain: task.abstain,
         panel: task.wanted.as_ref().map(|wanted| panel_of(&wanted.question, &train_rows, &tuning_rows)),
         select: task.train.select,
+        crossfit: task.train.crossfit,
     };
     let settings = task.train.search.clone().map(|mut settings| {
         // Who names a family wants that one.

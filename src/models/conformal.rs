@@ -1,6 +1,7 @@
 //! Saying "I do not know": class-conditional conformal prediction, and two tests of the row itself.
 //!
-//! Promises, for rows drawn as the tuning rows were, that a row's set of possible outcomes holds
+//! Promises, for rows drawn as the tuning rows were (all rows, each judged by a model that did not see it,
+//! where a fit is [cross-fitted](super::FitSpec::crossfit)), that a row's set of possible outcomes holds
 //! its true one in at least `1 - error_rate` of the rows with the outcome, and in as many of those
 //! without it (Mondrian inductive conformal prediction: Vovk, Gammerman and Shafer 2005, 4.5). It
 //! works on the model's margin, which tuning rows had no part in, so that calibration may be fitted
@@ -49,6 +50,15 @@ impl Abstain {
     pub fn check(self) -> Result<(), &'static str> {
         let usable = self.error_rate > 0.0 && self.error_rate < 0.5;
         if usable { Ok(()) } else { Err("must be above 0 and below 0.5") }
+    }
+
+    /// How many features of each row are out of the range of the training rows; empty if nothing is made of it.
+    pub(super) fn outside(self, train: &Matrix, rows: &Matrix) -> Vec<u32> {
+        if !self.novel {
+            return Vec::new();
+        }
+        let ranges = ranges(train);
+        (0..rows.rows()).map(|row| outside(rows.row(row), &ranges)).collect()
     }
 }
 
@@ -126,29 +136,25 @@ pub struct Conformal {
 }
 
 impl Conformal {
-    /// Fits on the tuning rows and their margins; the ranges on the training rows.
+    /// Fits on the tuning rows, what is [outside](Abstain::outside) of them and their margins; the ranges on
+    /// the training rows.
     pub(super) fn fit(
         settings: Abstain,
         train: &Matrix,
         tuning: &Matrix,
+        strange: &[u32],
         margins: &[f64],
         labels: &[bool],
     ) -> Conformal {
         let of = |class: bool| margins.iter().zip(labels).filter(move |(_, label)| **label == class);
         let with_from = limit(of(true).map(|(&margin, _)| margin), settings.error_rate);
         let without_to = limit(of(false).map(|(&margin, _)| -margin), settings.error_rate).map(|low| -low);
-        let rows = || (0..tuning.rows()).map(|row| tuning.row(row));
+        let rows = (0..tuning.rows()).map(|row| tuning.row(row));
         let least_present =
-            if settings.too_little_data { limit(rows().map(|row| f64::from(present(row))), RARE) } else { None };
-        let mut ranges = if settings.novel { ranges(train) } else { Vec::new() };
-        let most_outside = if settings.novel {
-            limit(rows().map(|row| -f64::from(outside(row, &ranges))), RARE).map(|low| -low)
-        } else {
-            None
-        };
-        if most_outside.is_none() {
-            ranges = Vec::new();
-        }
+            if settings.too_little_data { limit(rows.map(|row| f64::from(present(row))), RARE) } else { None };
+        // Of none there is no limit.
+        let most_outside = limit(strange.iter().map(|&count| -f64::from(count)), RARE).map(|low| -low);
+        let ranges = if most_outside.is_some() { ranges(train) } else { Vec::new() };
         let error_rate = settings.error_rate;
         let calibrated_on = Counts::of(labels);
         Conformal { error_rate, calibrated_on, with_from, without_to, least_present, most_outside, ranges }
@@ -264,7 +270,7 @@ mod tests {
 
     fn sets(error_rate: f64, margins: &[f64], labels: &[bool]) -> Conformal {
         let none = Matrix::new(1);
-        Conformal::fit(Abstain { error_rate, ..ONLY_SETS }, &none, &none, margins, labels)
+        Conformal::fit(Abstain { error_rate, ..ONLY_SETS }, &none, &none, &[], margins, labels)
     }
 
     fn possible(conformal: &Conformal, margin: f64) -> [bool; 2] {
@@ -346,7 +352,10 @@ mod tests {
         let labels: Vec<bool> = (0..1_000).map(|i| i % 4 == 0).collect();
         let margins: Vec<f64> = labels.iter().map(|label| if *label { 1.0 } else { -1.0 }).collect();
         let settings = Abstain { error_rate: 0.1, too_little_data: true, novel: true };
-        let conformal = Conformal::fit(settings, &train, &tuning, &margins, &labels);
+        let fit = |settings: Abstain, tuning: &Matrix| {
+            Conformal::fit(settings, &train, tuning, &settings.outside(&train, tuning), &margins, &labels)
+        };
+        let conformal = fit(settings, &tuning);
         conformal.check(20).unwrap();
         let doubt = |row: &[f32]| conformal.assess(row, 1.0, 0.5).doubt;
         let doubted = (0..fresh.rows()).filter(|&row| doubt(fresh.row(row)).is_some()).count();
@@ -358,11 +367,11 @@ mod tests {
         assert_eq!(doubt(&row), Some(Doubt::Novel));
         row[..6].fill(f32::NEG_INFINITY);
         assert_eq!(doubt(&row), Some(Doubt::Novel));
-        let without = Conformal::fit(ONLY_SETS, &train, &tuning, &margins, &labels);
+        let without = fit(ONLY_SETS, &tuning);
         assert!(without.ranges.is_empty());
         assert_eq!(without.assess(&[f32::NAN; 20], 1.0, 0.5).doubt, None);
         // Fewer than 199 rows cannot speak for one in 200.
-        let few = Conformal::fit(settings, &train, &rows(198), &margins, &labels);
+        let few = fit(settings, &rows(198));
         assert_eq!((few.least_present, few.most_outside, few.ranges.len()), (None, None, 0));
     }
 
@@ -476,7 +485,9 @@ mod tests {
                 for percent in [5, 10, 20] {
                     let settings = Abstain { error_rate: f64::from(percent) / 100.0, ..ONLY_SETS };
                     let settings = Abstain { too_little_data: true, novel: true, ..settings };
-                    let conformal = Conformal::fit(settings, &train, &rest_x.pick(tuning), &tuning_m, &tuning_y);
+                    let tuning = rest_x.pick(tuning);
+                    let strange = settings.outside(&train, &tuning);
+                    let conformal = Conformal::fit(settings, &train, &tuning, &strange, &tuning_m, &tuning_y);
                     let covered = coverage(&conformal, &fresh_m, &fresh_y);
                     let doubts = fresh.iter().zip(&fresh_m);
                     let doubts = doubts.filter_map(|(&row, &m)| conformal.assess(rest_x.row(row), m, 0.0).doubt);

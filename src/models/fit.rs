@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::boosting::{self, Boosted};
 use super::card::check_features;
+use super::crossfit;
 use super::onnx::Foreign;
 use super::panel::{Panel, PanelSpec};
 use super::preprocess::Preprocess;
@@ -42,7 +43,8 @@ pub struct FitSpec {
     pub tuning_groups: Option<Vec<i64>>,
     /// What the threshold is chosen for.
     pub aim: Aim,
-    /// How many patient-days the tuning rows watch over; for [`Aim::AlertsPerPatientDay`].
+    /// How many patient-days the rows watch over that the threshold is chosen on; for
+    /// [`Aim::AlertsPerPatientDay`].
     pub patient_days: Option<f64>,
     /// When to abstain; none: never.
     pub abstain: Option<Abstain>,
@@ -50,6 +52,10 @@ pub struct FitSpec {
     pub panel: Option<PanelSpec>,
     /// Which columns to leave out; none: no column.
     pub select: Option<Select>,
+    /// In how many folds by subject the training and the tuning rows serve both: the model is fitted on
+    /// all of them, and calibrated by what models of the other folds say of each fold; none: the model
+    /// sees the training rows only, and calibration the tuning rows.
+    pub crossfit: Option<usize>,
 }
 
 impl FitSpec {
@@ -76,14 +82,26 @@ impl FitSpec {
             abstain: None,
             panel: None,
             select: None,
+            crossfit: None,
         }
     }
+}
+
+/// Rows of subjects that the model whose margins they have did not see.
+pub(super) struct Unseen<'a> {
+    pub(super) x: &'a Matrix,
+    pub(super) labels: &'a [bool],
+    pub(super) groups: Option<&'a [i64]>,
+    pub(super) margins: Vec<f64>,
+    /// Of each row, how many of its features were out of the range of the rows that the model saw;
+    /// empty if nobody asks.
+    pub(super) outside: Vec<u32>,
 }
 
 impl Bundle {
     /// Fits selection, preprocessing and model on `train`; calibration (the method that cross-validation
     /// speaks for), threshold (for the spec's aim, over all rows) and abstention on `tuning`, rows
-    /// of other subjects.
+    /// of other subjects. With [`FitSpec::crossfit`] the rows of both serve for all of it, fold by fold.
     ///
     /// # Errors
     /// Empty matrices, labels of one outcome only, lengths that differ, infinite values,
@@ -95,63 +113,75 @@ impl Bundle {
         tuning: &Matrix,
         tuning_labels: &[bool],
     ) -> Result<Bundle, ModelError> {
-        spec.params.check(spec.family)?;
-        check_features(&spec.features)?;
-        check_rows("training", &spec.features, train, labels)?;
-        check_rows("tuning", &spec.features, tuning, tuning_labels)?;
-        if let Some(found) = spec.groups.as_ref().map(Vec::len).filter(|&found| found != train.rows()) {
-            return Err(ModelError::Lengths { part: "training", what: "groups", rows: train.rows(), found });
+        check(&spec, train, labels, tuning, tuning_labels)?;
+        if let Some(folds) = spec.crossfit {
+            return crossfit::fit(&spec, folds, (train, labels), (tuning, tuning_labels));
         }
-        if let Some(found) = spec.tuning_groups.as_ref().map(Vec::len).filter(|&found| found != tuning.rows()) {
-            return Err(ModelError::Lengths { part: "tuning", what: "groups", rows: tuning.rows(), found });
-        }
-        spec.aim.check().map_err(|reason| ModelError::Parameter { name: "aim", reason })?;
-        if let Some(panel) = &spec.panel {
-            for (part, rows, found) in
-                [("training", train.rows(), panel.train.len()), ("tuning", tuning.rows(), panel.tuning.len())]
-            {
-                if rows != found {
-                    return Err(ModelError::Lengths { part, what: "targets", rows, found });
-                }
-            }
-        }
-        if let Some(reason) = spec.abstain.and_then(|abstain| abstain.check().err()) {
-            return Err(ModelError::Parameter { name: "abstain.error_rate", reason });
-        }
-        if let Some(reason) = spec.select.and_then(|select| select.check().err()) {
-            return Err(ModelError::Parameter { name: "select", reason });
-        }
+        let mut bundle = Bundle::uncalibrated(&spec, train, labels, tuning)?;
+        // Of a panel's rows, those on which it was seen whether the watched thing happened.
+        let seen: Option<(Matrix, Vec<bool>)> = spec.panel.as_ref().map(|panel| {
+            let seen = panel.seen();
+            (tuning.pick(&seen), seen.iter().map(|&row| tuning_labels[row]).collect())
+        });
+        let (x, labels): (&Matrix, &[bool]) = match &seen {
+            Some((rows, labels)) => (rows, labels),
+            None => (tuning, tuning_labels),
+        };
+        check_rows("tuning", &bundle.card.features, x, labels)?;
+        let margins = bundle.margins(x.values())?;
+        let outside = spec.abstain.map(|settings| settings.outside(train, x)).unwrap_or_default();
+        let groups = spec.tuning_groups.as_deref();
+        bundle.calibrate(&spec, train, Unseen { x, labels, groups, margins, outside })?;
+        Ok(bundle)
+    }
 
+    /// Fits selection, preprocessing and model; `tuning` is for the heads of a panel.
+    pub(super) fn uncalibrated(
+        spec: &FitSpec,
+        train: &Matrix,
+        labels: &[bool],
+        tuning: &Matrix,
+    ) -> Result<Bundle, ModelError> {
         let mut found = BTreeMap::new();
-        let selected = Selection::fit(&spec, train, labels, &mut found)?;
+        let selected = Selection::fit(spec, train, labels, &mut found)?;
         let (preprocess, model) = match &selected {
-            None => fit_model(&spec, train, labels, tuning, &mut found)?,
+            None => fit_model(spec, train, labels, tuning, &mut found)?,
             Some(selected) => {
                 let spec = FitSpec { features: selected.names(&spec.features), ..spec.clone() };
                 let (train, tuning) = (train.columns_at(selected.kept()), tuning.columns_at(selected.kept()));
                 fit_model(&spec, &train, labels, &tuning, &mut found)?
             }
         };
+        Bundle::of_parts(spec, (train, labels), selected, (preprocess, model), found)
+    }
+
+    /// Puts fitted parts together, with a card that awaits its calibration.
+    pub(super) fn of_parts(
+        spec: &FitSpec,
+        (train, labels): (&Matrix, &[bool]),
+        selected: Option<Selection>,
+        (preprocess, model): (Preprocess, Box<dyn Model>),
+        found: BTreeMap<String, f64>,
+    ) -> Result<Bundle, ModelError> {
         let mut usual = train.medians();
         if !spec.family.reads_grid() {
             usual.truncate(tabular(&spec.features));
         }
-
         let card = Card {
             format: FORMAT,
-            name: spec.name,
+            name: spec.name.clone(),
             version: 0,
             family: spec.family,
-            features: spec.features,
-            spec_hash: spec.spec_hash,
+            features: spec.features.clone(),
+            spec_hash: spec.spec_hash.clone(),
             created_at: spec.created_at,
             trained_on: Counts::of(labels),
-            tuned_on: Counts::of(tuning_labels),
+            tuned_on: Counts::default(),
             metrics: BTreeMap::new(),
             found,
             threshold: 0.5,
             calibration: Calibration::Identity,
-            params: spec.params,
+            params: spec.params.clone(),
             seed: spec.seed,
             aim: Some(spec.aim),
             threshold_note: None,
@@ -160,30 +190,24 @@ impl Bundle {
             question: spec.panel.as_ref().map(|panel| panel.question.clone()),
             selected,
         };
-        let mut bundle = Bundle::assemble(card, preprocess, model)?;
-        // Of a panel's rows, those on which it was seen whether the watched thing happened.
-        let seen: Option<(Matrix, Vec<bool>)> = spec.panel.as_ref().map(|panel| {
-            let seen = panel.seen();
-            (tuning.pick(&seen), seen.iter().map(|&row| tuning_labels[row]).collect())
-        });
-        let (tuning, tuning_labels): (&Matrix, &[bool]) = match &seen {
-            Some((rows, labels)) => (rows, labels),
-            None => (tuning, tuning_labels),
-        };
-        check_rows("tuning", &bundle.card.features, tuning, tuning_labels)?;
-        let margins = bundle.margins(tuning.values())?;
+        Bundle::assemble(card, preprocess, model)
+    }
+
+    /// Fits calibration, threshold and abstention on rows that the model did not see; `train`: those that it saw.
+    pub(super) fn calibrate(&mut self, spec: &FitSpec, train: &Matrix, unseen: Unseen<'_>) -> Result<(), ModelError> {
+        let Unseen { x, labels, groups, margins, outside } = unseen;
+        let link = self.link();
+        self.card.tuned_on = Counts::of(labels);
         if spec.panel.is_none() {
-            let (link, found) = (bundle.link(), &mut bundle.card.found);
-            let groups = spec.tuning_groups.as_deref();
-            bundle.card.calibration = Calibration::fit(link, &margins, tuning_labels, groups, spec.seed, found);
+            let found = &mut self.card.found;
+            self.card.calibration = Calibration::fit(link, &margins, labels, groups, spec.seed, found);
         }
-        let mut risks = Vec::new();
-        bundle.score(tuning.values(), &mut risks)?;
-        (bundle.card.threshold, bundle.card.threshold_note) =
-            threshold::choose(spec.aim, &risks, tuning_labels, spec.patient_days)?;
-        bundle.card.conformal =
-            spec.abstain.map(|settings| Conformal::fit(settings, train, tuning, &margins, tuning_labels));
-        Ok(bundle)
+        let risks: Vec<f64> = margins.iter().map(|&margin| self.card.calibration.risk(link, margin)).collect();
+        (self.card.threshold, self.card.threshold_note) =
+            threshold::choose(spec.aim, &risks, labels, spec.patient_days)?;
+        self.card.conformal =
+            spec.abstain.map(|settings| Conformal::fit(settings, train, x, &outside, &margins, labels));
+        Ok(())
     }
 
     /// Takes in a model that XGBoost saved as JSON: a binary classifier over numeric
@@ -232,6 +256,47 @@ impl Bundle {
         let features = model.columns();
         Bundle::assemble(card, Preprocess::Raw { features }, Box::new(model))
     }
+}
+
+/// Refuses what cannot be fitted.
+fn check(
+    spec: &FitSpec,
+    train: &Matrix,
+    labels: &[bool],
+    tuning: &Matrix,
+    tuning_labels: &[bool],
+) -> Result<(), ModelError> {
+    spec.params.check(spec.family)?;
+    check_features(&spec.features)?;
+    check_rows("training", &spec.features, train, labels)?;
+    check_rows("tuning", &spec.features, tuning, tuning_labels)?;
+    for (part, rows, groups) in
+        [("training", train.rows(), &spec.groups), ("tuning", tuning.rows(), &spec.tuning_groups)]
+    {
+        if let Some(found) = groups.as_ref().map(Vec::len).filter(|&found| found != rows) {
+            return Err(ModelError::Lengths { part, what: "groups", rows, found });
+        }
+    }
+    spec.aim.check().map_err(|reason| ModelError::Parameter { name: "aim", reason })?;
+    if let Some(panel) = &spec.panel {
+        for (part, rows, found) in
+            [("training", train.rows(), panel.train.len()), ("tuning", tuning.rows(), panel.tuning.len())]
+        {
+            if rows != found {
+                return Err(ModelError::Lengths { part, what: "targets", rows, found });
+            }
+        }
+    }
+    if let Some(reason) = spec.abstain.and_then(|abstain| abstain.check().err()) {
+        return Err(ModelError::Parameter { name: "abstain.error_rate", reason });
+    }
+    if let Some(reason) = spec.select.and_then(|select| select.check().err()) {
+        return Err(ModelError::Parameter { name: "select", reason });
+    }
+    if spec.crossfit.is_some() && spec.panel.is_some() {
+        return Err(ModelError::Parameter { name: "crossfit", reason: "is for labels that are yes or no" });
+    }
+    Ok(())
 }
 
 /// Fits a family, or a panel of it, on the columns that are read.

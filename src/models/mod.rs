@@ -28,6 +28,7 @@ mod cnn;
 mod committee;
 mod conformal;
 mod counterfactual;
+mod crossfit;
 mod elastic;
 mod error;
 mod explain;

@@ -73,12 +73,27 @@ impl Stack {
         labels: &[bool],
         found: &mut BTreeMap<String, f64>,
     ) -> Result<Stack, ModelError> {
+        Ok(Stack::fit_judged(spec, x, labels, found)?.0)
+    }
+
+    /// [`Stack::fit`], and the margin of every row by models, and weights, of other folds; `None` where there were
+    /// too few rows for folds.
+    ///
+    /// # Errors
+    /// Those of the members.
+    pub(super) fn fit_judged(
+        spec: &FitSpec,
+        x: &Matrix,
+        labels: &[bool],
+        found: &mut BTreeMap<String, f64>,
+    ) -> Result<(Stack, Option<Vec<f64>>), ModelError> {
         let families = &spec.params.stack.members;
         let folds = Folds::new(labels, spec.groups.as_deref(), spec.params.stack.folds, spec.seed);
-        let (bias, weights) = if folds.can_judge(labels, FEWEST) {
-            combine(&out_of_fold(spec, x, labels, &folds)?, labels)
+        let ((bias, weights), judged) = if folds.can_judge(labels, FEWEST) {
+            let odds = out_of_fold(spec, x, labels, &folds)?;
+            (combine(&odds, labels), Some(unseen(&odds, labels, &folds)))
         } else {
-            (0.0, vec![1.0 / families.len() as f64; families.len()])
+            ((0.0, vec![1.0 / families.len() as f64; families.len()]), None)
         };
         let mut members = Vec::new();
         for (&family, weight) in families.iter().zip(weights) {
@@ -89,7 +104,7 @@ impl Stack {
         }
         let stack = Stack { columns: x.columns(), bias, members };
         stack.check().map_err(|reason| ModelError::fit(Family::Stack, reason))?;
-        Ok(stack)
+        Ok((stack, judged))
     }
 
     /// Reads what [`Model::encode`] wrote; `features`: of a raw row.
@@ -224,6 +239,20 @@ fn out_of_fold(spec: &FitSpec, x: &Matrix, labels: &[bool], folds: &Folds) -> Re
         }
     }
     Ok(all)
+}
+
+/// The margin of every row, with the members' log-odds out of fold weighed as the other folds say.
+fn unseen(odds: &[Vec<f64>], labels: &[bool], folds: &Folds) -> Vec<f64> {
+    let mut margins = vec![0.0; labels.len()];
+    for fold in 0..folds.count() {
+        let kept = folds.kept(fold);
+        let others: Vec<Vec<f64>> = odds.iter().map(|odds| kept.iter().map(|&row| odds[row]).collect()).collect();
+        let (bias, weights) = combine(&others, &kept.iter().map(|&row| labels[row]).collect::<Vec<bool>>());
+        for row in folds.held(fold) {
+            margins[row] = bias + weights.iter().zip(odds).map(|(weight, odds)| weight * odds[row]).sum::<f64>();
+        }
+    }
+    margins
 }
 
 /// Bias and weights with the least log loss, the weights not negative and drawn towards an

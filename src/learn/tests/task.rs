@@ -195,6 +195,22 @@ fn features_are_left_out_where_it_is_asked_for() {
 }
 
 #[test]
+fn a_fit_is_cross_fitted_where_it_is_asked_for_and_answers_yes_or_no() {
+    let with = |line: &str| parse(&TASK.replace("seed = 7", &format!("seed = 7\n{line}")), ACES);
+    assert_eq!(
+        (parse(TASK, ACES).unwrap().train.crossfit, with("crossfit = 5").unwrap().train.crossfit),
+        (None, Some(5))
+    );
+    for wrong in ["crossfit = 1", "crossfit = true"] {
+        assert_eq!(with(wrong).unwrap_err()[0].1, "train.crossfit", "{wrong}");
+    }
+    let soon = TASK.replace("[label]", "[label]\nkind = \"survival\"\ntimes = [\"12h\", \"24h\"]");
+    assert!(parse(&soon, ACES).is_ok());
+    let error = parse(&soon.replace("seed = 7", "seed = 7\ncrossfit = 5"), ACES).unwrap_err();
+    assert_eq!(error[0].1, "train.crossfit");
+}
+
+#[test]
 fn a_preset_brings_family_and_hyperparameters() {
     let with = |line: &str| parse(&TASK.replace("family = \"logistic\"", line), ACES);
     let train = with("preset = \"mlp-64-32\"").unwrap().train;

@@ -370,6 +370,20 @@ fn a_selection_is_reported_and_used_by_search_and_folds_too() {
 }
 
 #[test]
+fn a_cross_fitted_model_keeps_no_subject_of_training_and_tuning_back() {
+    let place = Place::new(0..SUBJECTS);
+    let card = |more: &str| {
+        let report = place.train(&TASK.replace("min_positives = 10", &format!("min_positives = 10{more}"))).unwrap();
+        let model = place.registry.version("death", report.model.version).unwrap();
+        (place.registry.load("death", &model).unwrap().card, report.metrics)
+    };
+    let ((apart, _), (both, metrics)) = (card(""), card(", crossfit = 4"));
+    let all = apart.trained_on.rows + apart.tuned_on.rows;
+    assert_eq!((both.trained_on.rows, both.tuned_on.rows, both.found["crossfit_folds"]), (all, all, 4.0));
+    assert!(metrics.auroc.unwrap() > 0.78 && metrics.brier.unwrap() < 0.13, "{metrics:?}");
+}
+
+#[test]
 fn families_are_cross_validated_without_the_held_out_subjects() {
     let place = Place::new(0..SUBJECTS);
     let mut task = task(TASK);
