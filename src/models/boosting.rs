@@ -5,15 +5,19 @@
 //! of the decoded trees: f64 sums of XGBoost's f32 leaves, within 1e-6 of its risks.
 
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use hessboost::data::ViewCuts;
 use hessboost::metric::EvalMetric;
 use hessboost::model::{BoostedModel, ModelFormat};
 use hessboost::objective::{Objective, RegLoss};
-use hessboost::prelude::{DMatrix, Trainer, TrainingParams, TreeMethod, train};
+use hessboost::prelude::{DMatrix, Trainer, TrainingParams, TreeMethod};
 use serde::Deserialize;
 
 use super::error::guarded;
-use super::random::Parts;
+use super::jobs::{at_once, side_by_side};
+use super::random::{Parts, seeds};
 use super::trees::{Ensemble, Tree};
 use super::{Attribution, BoostingHyper, Family, Link, Matrix, Model, ModelError};
 
@@ -33,8 +37,8 @@ pub(super) struct Boosted {
 }
 
 impl Boosted {
-    /// Fits on raw rows. The number of rounds is found on a held-back fifth of the
-    /// subjects, then the model is fitted with it on all rows. Returns the rounds too.
+    /// Fits on raw rows: the average of `bags` models, which is one ensemble again, with all their trees. Each draws
+    /// its own rows and columns and finds its own number of rounds; the largest is returned too.
     ///
     /// # Errors
     /// [`ModelError::Fit`] if hessboost refuses.
@@ -46,22 +50,25 @@ impl Boosted {
         groups: Option<&[i64]>,
     ) -> Result<(Boosted, usize), ModelError> {
         guarded(Family::Boosting, || {
-            let params = TrainingParams::builder()
-                .objective(Objective::BinaryLogistic(RegLoss::default()))
-                .eval_metric(EvalMetric::LogLoss)
-                .tree_method(TreeMethod::Hist)
-                .max_depth(hyper.depth)
-                .eta(hyper.eta)
-                .subsample(hyper.subsample)
-                .colsample_bytree(hyper.colsample)
-                .min_child_weight(hyper.min_child_weight)
-                .lambda(hyper.lambda)
-                .num_parallel_tree(hyper.parallel)
-                .seed(seed)
-                .build()
-                .map_err(problem)?;
-            let rounds = rounds(hyper, &params, seed, x, labels, groups)?;
-            let model = train(&params, &to_hessboost(x, labels)?, rounds).map_err(problem)?;
+            let table = to_hessboost(x, labels)?;
+            // hessboost's trees are the same on any number of threads; a small table keeps but one of them busy.
+            let fits = if hyper.patience > 0 { 2 * hyper.bags } else { hyper.bags };
+            let at_once = at_once(x).min(fits);
+            let threads = (rayon::current_num_threads() / at_once).max(1);
+            let bag = |seed| Bag::new(hyper, seed, threads, &table, labels, groups);
+            let bags: Vec<Bag<'_>> = seeds(seed, hyper.bags).into_iter().map(bag).collect::<Result<_, ModelError>>()?;
+            let watches = bags.iter().filter(|bag| bag.watched.is_some()).map(|bag| (bag, false));
+            let jobs: Vec<(&Bag<'_>, bool)> = watches.chain(bags.iter().map(|bag| (bag, true))).collect();
+            let work = |&(bag, is_whole): &(&Bag<'_>, bool)| {
+                if is_whole { bag.whole().map(Some) } else { bag.watch().map(|()| None) }
+            };
+            let done = side_by_side(at_once, &jobs, work, &mut |_, _| {});
+            let whole = done.into_iter().collect::<Result<Vec<Option<BoostedModel>>, ModelError>>()?;
+            let cut = |(bag, whole): (&Bag<'_>, BoostedModel)| whole.slice(..bag.rounds(), 1).map_err(problem);
+            let models: Vec<BoostedModel> =
+                bags.iter().zip(whole.into_iter().flatten()).map(cut).collect::<Result<_, ModelError>>()?;
+            let model = BoostedModel::average(&models).map_err(problem)?;
+            let rounds = bags.iter().map(Bag::rounds).max().unwrap_or_default();
             let json = model.encode(ModelFormat::XgboostJson).map_err(problem)?;
             // Decoded from the very bytes that are saved: a load cannot differ.
             let boosted = Boosted::decode(json, x.columns()).map_err(problem)?;
@@ -156,28 +163,87 @@ fn to_hessboost(x: &Matrix, labels: &[bool]) -> Result<DMatrix, ModelError> {
     table.with_labels(&targets).map_err(problem)
 }
 
-/// How many rounds to fit: the best on subjects held back.
-fn rounds(
-    hyper: &BoostingHyper,
-    params: &TrainingParams,
-    seed: u64,
-    x: &Matrix,
-    labels: &[bool],
-    groups: Option<&[i64]>,
-) -> Result<usize, ModelError> {
-    let Some(patience) = NonZeroUsize::new(hyper.patience) else { return Ok(hyper.rounds) };
-    let parts = Parts::new(labels, groups, WATCHED, seed);
-    if !parts.can_judge(labels, FEWEST) {
-        return Ok(hyper.rounds_unwatched.min(hyper.rounds));
+/// One of the models that are averaged. Two fits make it, which may run side by side: one finds the number of rounds on
+/// subjects that it holds back; one on all rows is the model, and goes on until the number is known, to be cut there.
+struct Bag<'a> {
+    params: TrainingParams,
+    table: &'a DMatrix,
+    /// What the first fit is of; none where the number of rounds is given.
+    watched: Option<Watched>,
+    /// The number of rounds; the most, until it is known.
+    rounds: AtomicUsize,
+}
+
+/// A part of the rows to fit on, and the others to watch.
+struct Watched {
+    kept: DMatrix,
+    held: DMatrix,
+    /// Rounds without a better loss that end the fit.
+    patience: NonZeroUsize,
+}
+
+impl<'a> Bag<'a> {
+    fn new(
+        hyper: &BoostingHyper,
+        seed: u64,
+        threads: usize,
+        table: &'a DMatrix,
+        labels: &[bool],
+        groups: Option<&[i64]>,
+    ) -> Result<Bag<'a>, ModelError> {
+        let params = TrainingParams::builder()
+            .objective(Objective::BinaryLogistic(RegLoss::default()))
+            .eval_metric(EvalMetric::LogLoss)
+            .tree_method(TreeMethod::Hist)
+            .max_bin(hyper.bins)
+            .max_depth(hyper.depth)
+            .eta(hyper.eta)
+            .subsample(hyper.subsample)
+            .colsample_bytree(hyper.colsample)
+            .min_child_weight(hyper.min_child_weight)
+            .lambda(hyper.lambda)
+            .seed(seed)
+            // A pool of its own: from outside of one, each of a tree's many small steps would wait for another thread.
+            .nthread(threads)
+            .build()
+            .map_err(problem)?;
+        let (mut watched, mut rounds) = (None, hyper.rounds);
+        if let Some(patience) = NonZeroUsize::new(hyper.patience) {
+            let parts = Parts::new(labels, groups, WATCHED, seed);
+            if parts.can_judge(labels, FEWEST) {
+                // In the bins of the whole table, which is put in bins once.
+                let part = |rows: &[usize]| table.select_rows_with_cuts(rows, ViewCuts::Source).map_err(problem);
+                watched = Some(Watched { kept: part(&parts.kept)?, held: part(&parts.held)?, patience });
+            } else {
+                rounds = hyper.rounds_unwatched.min(hyper.rounds);
+            }
+        }
+        Ok(Bag { params, table, watched, rounds: AtomicUsize::new(rounds) })
     }
-    let part = |rows: &[usize]| {
-        let labels: Vec<bool> = rows.iter().map(|&row| labels[row]).collect();
-        to_hessboost(&x.pick(rows), &labels)
-    };
-    let (kept, held) = (part(&parts.kept)?, part(&parts.held)?);
-    let trainer = Trainer::new(params, &kept, hyper.rounds).eval(&held, "held").early_stopping_rounds(patience);
-    let best = trainer.train().map_err(problem)?.model.best_iteration();
-    Ok(best.map_or(hyper.rounds_unwatched, |best| best + 1).clamp(1, hyper.rounds))
+
+    fn rounds(&self) -> usize {
+        self.rounds.load(Ordering::Relaxed)
+    }
+
+    /// Finds the number of rounds.
+    fn watch(&self) -> Result<(), ModelError> {
+        let Some(Watched { kept, held, patience }) = &self.watched else { return Ok(()) };
+        let trainer = Trainer::new(&self.params, kept, self.rounds()).eval(held, "held");
+        let model = trainer.early_stopping_rounds(*patience).train().map(|fitted| fitted.model).map_err(problem);
+        let best = |model: &BoostedModel| model.best_iteration().map_or(model.num_boost_rounds(), |best| best + 1);
+        // Of a failure the other fit hears, too: it need not go on.
+        self.rounds.store(model.as_ref().map_or(1, best), Ordering::Relaxed);
+        model.map(drop)
+    }
+
+    /// Fits on all rows, at least as many rounds as are wanted in the end.
+    fn whole(&self) -> Result<BoostedModel, ModelError> {
+        let trainer = Trainer::new(&self.params, self.table, self.rounds()).on_round(|round| {
+            let is_enough = round.iteration() + 1 >= self.rounds();
+            if is_enough { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        Ok(trainer.train().map_err(problem)?.model)
+    }
 }
 
 /// One of hessboost's trees; its nodes may stand in any order, leaves weigh `weight`.
@@ -198,7 +264,10 @@ fn to_tree(source: &hessboost::tree::RegTree, weight: f32) -> Tree {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use hessboost::model::Iterations;
+    use hessboost::prelude::train;
 
     use super::super::calibration::sigmoid;
     use super::super::random::Random;
@@ -268,6 +337,76 @@ mod tests {
         let fit = |seed| Boosted::fit(&BoostingHyper::default(), seed, &x, &labels, None).unwrap().0.json;
         assert_eq!(fit(1), fit(1));
         assert_ne!(fit(1), fit(2));
+    }
+
+    #[test]
+    fn the_number_of_cores_does_not_matter() {
+        let x = Matrix::from_values(5, random_rows(400, 5, 9)).unwrap();
+        let labels: Vec<bool> = (0..400).map(|row| x.row(row)[2] > 100.0).collect();
+        for bags in [1, 3] {
+            let hyper = BoostingHyper { rounds: 80, patience: 10, eta: 0.2, bags, ..BoostingHyper::default() };
+            let [one, four] = [1, 4].map(|cores| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(cores).build().unwrap();
+                pool.install(|| Boosted::fit(&hyper, 6, &x, &labels, None)).unwrap()
+            });
+            assert!(one.1 > 1 && one.1 < 80, "{} rounds", one.1);
+            assert_eq!((one.0.json, one.1), (four.0.json, four.1));
+        }
+    }
+
+    #[test]
+    fn several_are_averaged_and_each_tells_otherwise() {
+        let x = Matrix::from_values(4, random_rows(500, 4, 5)).unwrap();
+        let labels: Vec<bool> = (0..500).map(|row| x.row(row)[1] > 90.0 || x.row(row)[2] > 170.0).collect();
+        let hyper = BoostingHyper { rounds: 60, eta: 0.1, bags: 3, ..BoostingHyper::default() };
+        let (averaged, rounds) = Boosted::fit(&hyper, 6, &x, &labels, None).unwrap();
+        let alone = BoostingHyper { bags: 1, ..hyper };
+        let each: Vec<(Boosted, usize)> =
+            seeds(6, 3).into_iter().map(|seed| Boosted::fit(&alone, seed, &x, &labels, None).unwrap()).collect();
+        assert_eq!(rounds, each.iter().map(|(_, rounds)| *rounds).max().unwrap());
+        assert_eq!(averaged.ensemble.trees().len(), each.iter().map(|(_, rounds)| rounds).sum::<usize>());
+        let margins = |model: &Boosted| {
+            let mut margins = Vec::new();
+            model.margins(x.values(), &mut margins);
+            margins
+        };
+        let each: Vec<Vec<f64>> = each.iter().map(|(model, _)| margins(model)).collect();
+        assert!(each[0] != each[1] && each[1] != each[2]);
+        for (row, margin) in margins(&averaged).into_iter().enumerate() {
+            let mean = each.iter().map(|one| one[row]).sum::<f64>() / 3.0;
+            assert!((margin - mean).abs() < 1e-5, "{margin} {mean}");
+            let Attribution { base, contributions, .. } = averaged.attribute(x.row(row));
+            assert!((base + contributions.iter().sum::<f64>() - margin).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn what_was_held_back_is_fitted_in_the_end() {
+        let x = Matrix::from_values(3, random_rows(500, 3, 8)).unwrap();
+        let labels: Vec<bool> = (0..500).map(|row| row % 5 == 0 || x.row(row)[0] > 150.0).collect();
+        let hyper = BoostingHyper { rounds: 20, subsample: 1.0, ..BoostingHyper::default() };
+        let (boosted, _) = Boosted::fit(&hyper, 1, &x, &labels, None).unwrap();
+        // Each row of the first tree has the variance of the outcome for its hessian.
+        let share = labels.iter().filter(|&&label| label).count() as f64 / 500.0;
+        let cover = boosted.ensemble.trees()[0].cover[0];
+        assert!((cover / (500.0 * share * (1.0 - share)) - 1.0).abs() < 0.01, "{cover} {share}");
+    }
+
+    #[test]
+    fn a_column_is_split_between_its_bins_only() {
+        let x = Matrix::from_values(2, random_rows(600, 2, 7)).unwrap();
+        let labels: Vec<bool> = (0..600).map(|row| x.row(row)[0] + x.row(row)[1] > 200.0).collect();
+        let thresholds = |bins| {
+            let hyper = BoostingHyper { rounds: 80, eta: 0.1, bins, ..BoostingHyper::default() };
+            let (boosted, _) = Boosted::fit(&hyper, 3, &x, &labels, None).unwrap();
+            let mut found = BTreeSet::new();
+            for tree in boosted.ensemble.trees() {
+                found.extend((0..tree.len()).filter(|&at| !tree.is_leaf(at)).map(|at| tree.threshold[at].to_bits()));
+            }
+            found.len()
+        };
+        // Of a column one a bin, and one below all values, which tells the missing ones from the rest.
+        assert!(thresholds(5) <= 2 * 6 && thresholds(200) > 2 * 6, "{} {}", thresholds(5), thresholds(200));
     }
 
     #[test]

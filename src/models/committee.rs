@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::files::MODEL;
 use super::jobs::{at_once, side_by_side};
-use super::random::mix;
+use super::random::seeds;
 use super::{Attribution, Link, Matrix, Model, ModelError};
 
 /// Most networks of a committee.
@@ -45,7 +45,7 @@ pub(super) fn fit(
     x: &Matrix,
     fit: impl Fn(u64) -> Result<(Box<dyn Model>, usize), ModelError> + Sync,
 ) -> Result<(Box<dyn Model>, usize), ModelError> {
-    let seeds: Vec<u64> = (0..count as u64).map(|i| if i == 0 { seed } else { mix(seed ^ mix(i)) }).collect();
+    let seeds = seeds(seed, count);
     if let [seed] = seeds[..] {
         return fit(seed);
     }

@@ -42,6 +42,11 @@ pub(crate) fn mix(mut x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
+/// Seeds of `count` fits that are averaged: `seed` itself, then others.
+pub(super) fn seeds(seed: u64, count: usize) -> Vec<u64> {
+    (0..count as u64).map(|i| if i == 0 { seed } else { mix(seed ^ mix(i)) }).collect()
+}
+
 /// Whose a row is; without `groups` each row is its own subject.
 pub(super) fn subject_of(groups: Option<&[i64]>, row: usize) -> i64 {
     groups.and_then(|all| all.get(row).copied()).unwrap_or(row as i64)

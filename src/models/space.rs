@@ -1,7 +1,7 @@
 //! What a search of hyperparameters draws from, one table a family.
 //!
 //! Random search (Bergstra and Bengio 2012) over ranges that are wide for clinical tables.
-//! What bounds a fit (rounds, epochs, patience, trees) is never drawn: it stays the task's.
+//! What bounds a fit (rounds, epochs, patience, trees, bins, models averaged) is never drawn: it stays the task's.
 
 use super::random::{Random, mix};
 use super::{Family, Hyper};

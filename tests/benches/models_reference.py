@@ -80,7 +80,7 @@ class WatchedXgboost:
     def __init__(self, held, seed, threads):
         self.held = held
         settings = {"learning_rate": 0.015, "max_depth": 4, "subsample": 0.5, "colsample_bytree": 0.5}
-        settings |= {"min_child_weight": 5, "reg_lambda": 2, "tree_method": "hist"}
+        settings |= {"min_child_weight": 5, "reg_lambda": 2, "tree_method": "hist", "max_bin": 64}
         self.settings = settings | {"random_state": seed, "n_jobs": threads}
 
     def fit(self, x, y):
