@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use arrow::array::{Array as _, AsArray as _, DictionaryArray, StringArray};
+use arrow::datatypes::Int32Type;
 use foldhash::fast::FixedState;
 
 use super::{EventRef, Micros};
@@ -98,9 +100,62 @@ impl Codes {
     }
 }
 
+/// What the keys of a dictionary of codes are in a [`Codes`].
+#[derive(Default, Debug)]
+pub struct CodeNumbers {
+    /// The codes of the dictionary that was looked up last. Held, so that no other can lie at its place.
+    texts: Option<StringArray>,
+    numbers: Vec<u32>,
+}
+
+impl CodeNumbers {
+    /// Looks the codes of a batch up, unless its dictionary is that of the batch before. One that does not hold
+    /// texts has no codes.
+    pub fn learn(&mut self, column: &DictionaryArray<Int32Type>, codes: &mut Codes) {
+        let Some(texts) = column.values().as_string_opt::<i32>() else { return *self = CodeNumbers::default() };
+        let same = |known: &StringArray| {
+            known.len() == texts.len() && std::ptr::eq(known.value_offsets(), texts.value_offsets())
+        };
+        if !self.texts.as_ref().is_some_and(same) {
+            self.numbers.clear();
+            self.numbers.extend((0..texts.len()).map(|key| codes.number(texts.value(key), 0)));
+            self.texts = Some(texts.clone());
+        }
+    }
+
+    /// The number of a code that passed no [`ColumnTest`], by its key.
+    pub fn number(&self, key: usize) -> u32 {
+        self.numbers[key]
+    }
+
+    /// The code of a key.
+    pub fn text(&self, key: usize) -> &str {
+        self.texts.as_ref().map_or("", |texts| texts.value(key))
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int32Array;
+
     use super::*;
+
+    #[test]
+    fn the_codes_of_a_dictionary_are_looked_up_anew_when_it_is_another() {
+        let column = |texts: [&str; 2]| {
+            let texts = Arc::new(StringArray::from_iter_values(texts));
+            DictionaryArray::new(Int32Array::from(vec![1, 0, 1]), texts)
+        };
+        let (mut codes, mut numbers) = (Codes::default(), CodeNumbers::default());
+        let (one, other) = (column(["A", "B"]), column(["C", "A"]));
+        for (column, expected) in [(&one, [0, 1]), (&one, [0, 1]), (&other, [2, 0]), (&one, [0, 1])] {
+            numbers.learn(column, &mut codes);
+            assert_eq!([numbers.number(0), numbers.number(1)], expected);
+        }
+        assert_eq!((numbers.text(1), codes.len()), ("B", 3));
+    }
 
     #[test]
     fn events_of_one_code_are_told_apart_by_the_tests_they_pass() {

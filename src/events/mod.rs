@@ -9,15 +9,17 @@ mod codec;
 mod codes;
 mod links;
 mod schema;
+mod some;
 mod split;
 mod subject;
 mod terms;
 
 pub use batch::{EventRef, EventsBuilder, EventsView};
 pub use codec::{SCHEMA_VERSION, decode, encode};
-pub use codes::{Codes, ColumnTest, Fact};
+pub use codes::{CodeNumbers, Codes, ColumnTest, Fact};
 pub use links::{Linked, Links, Said, Seen, Told};
 pub use schema::{column, schema};
+pub use some::SomeEvents;
 pub use split::{Split, split_of};
 pub use subject::{Pseudonyms, bucket};
 pub use terms::{

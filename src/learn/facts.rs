@@ -6,21 +6,23 @@
 //! Of every word on a fact is kept whom it is on and when that happened; what it says only if a
 //! predicate of the task may count it, else its time makes a row of the record at most. Facts that
 //! happened at once share their time, so most take the 16 bytes of their key. Which word is the last is
-//! found only when a subject's facts are asked for.
+//! found only when a subject's facts are asked for, and only of keys that a sieve takes for repeated.
 
-use std::collections::{HashMap, HashSet};
+mod blocks;
+mod repeats;
+mod told;
 
+use std::collections::HashMap;
+
+use arrow::array::RecordBatch;
 use foldhash::fast::FixedState;
 
+use self::told::Told;
 use super::LearnError;
 use super::aces::Config;
-use crate::events::{Codes, ColumnTest, EventKey, EventRef, EventsView, Fact, Links, Micros, Op, Seen, SubjectId};
-use crate::library::Library;
+use crate::events::{CodeNumbers, Codes, ColumnTest, EventRef, Fact, Links, Op, Seen, SomeEvents, SubjectId};
+use crate::library::History;
 
-/// In place of a code: the fact does not hold any more.
-const WITHDRAWN: u32 = u32::MAX;
-/// In place of a time: none.
-const STATIC: Micros = Micros::MIN;
 /// Columns of an event that it is reduced to.
 const COLUMNS: [&str; 7] = ["subject_id", "time", "code", "numeric_value", "op", "event_key", "implausible"];
 
@@ -30,6 +32,8 @@ pub(super) struct Facts {
     /// The task; without one, everything counts, and codes alone tell facts apart.
     config: Option<Config>,
     codes: Codes,
+    /// What the keys of the last batch's codes are in `codes`.
+    numbers: CodeNumbers,
     /// Of each number in `codes`, whether a predicate may count it.
     counted: Vec<bool>,
     /// A number that none counts; it stands for all of them.
@@ -38,54 +42,73 @@ pub(super) struct Facts {
     subjects: HashMap<SubjectId, Told, FixedState>,
 }
 
-/// What was told of one subject's facts, in the order in which it was said.
-#[derive(Clone, Default, Debug)]
-struct Told {
-    /// Which fact each word is on.
-    keys: Vec<EventKey>,
-    /// Times, and how many words there were when each was last told.
-    times: Vec<(Micros, usize)>,
-    /// What the words say that may be counted, or that withdraw.
-    sayings: Vec<Saying>,
-}
-
-/// What a word says of its fact.
-#[derive(Copy, Clone, Debug)]
-struct Saying {
-    /// Place of the word in the keys.
-    word: usize,
-    code: u32,
-    value: f32,
-}
-
 impl Facts {
     /// No facts yet; of a task, by whose tests their codes will be told apart too.
     pub(super) fn new(config: &Config) -> Self {
         Facts { config: Some(config.clone()), ..Facts::default() }
     }
 
-    /// Adds what holds of a partition of the library at the end of its log.
+    /// Adds what holds at the end of a partition's history.
     ///
     /// # Errors
     /// If the library cannot be read.
-    pub(super) async fn read(mut self, library: &Library, partition: u32) -> Result<Self, LearnError> {
-        let mut history = library.history(partition).await?.reading(&self.columns());
+    pub(super) async fn read(mut self, history: History) -> Result<Self, LearnError> {
+        let mut history = history.reading(&self.columns());
         while let Some(batch) = history.next().await? {
-            let view = EventsView::new(&batch)?;
-            for i in 0..view.len() {
-                self.apply(&view.row(i));
-            }
+            self.add(&batch)?;
         }
         Ok(self)
     }
 
-    /// The columns of an event that [`apply`](Self::apply) looks at.
+    /// The columns of an event that are looked at.
     pub(super) fn columns(&self) -> Vec<&str> {
         COLUMNS.into_iter().chain(self.tests().iter().map(|test| test.column.as_str())).collect()
     }
 
     fn tests(&self) -> &[ColumnTest] {
         self.config.as_ref().map_or(&[], Config::tests)
+    }
+
+    /// Adds, replaces or removes what the next rows say of a history that reads [`columns`](Self::columns).
+    ///
+    /// # Errors
+    /// If the batch is none of events.
+    pub(super) fn add(&mut self, batch: &RecordBatch) -> Result<(), LearnError> {
+        let rows = SomeEvents::new(batch)?;
+        // Without the column nothing was linked so far: every row says something of its subject.
+        if rows.has_source() || !self.tests().is_empty() {
+            (0..rows.len()).for_each(|i| self.apply(&rows.row(i)));
+        } else {
+            self.tell(&rows);
+        }
+        Ok(())
+    }
+
+    /// [`add`](Self::add) where nothing was linked, and nothing but codes tells facts apart.
+    fn tell(&mut self, rows: &SomeEvents<'_>) {
+        self.numbers.learn(rows.codes(), &mut self.codes);
+        self.learn();
+        let mut i = 0;
+        while i < rows.len() {
+            let Some(subject) = rows.subject(i) else {
+                i += 1;
+                continue;
+            };
+            let told = self.subjects.entry(subject).or_default();
+            // A subject's rows of one time mostly stand side by side.
+            while i < rows.len() && rows.subject(i) == Some(subject) {
+                if rows.op(i) == Op::Retract {
+                    told.withdraw(rows.event_key(i));
+                } else {
+                    let code = self.numbers.number(rows.code_key(i));
+                    if self.counted[code as usize] {
+                        told.say(code, value(rows.numeric_value(i), rows.implausible(i)));
+                    }
+                    told.word(rows.event_key(i), rows.time(i));
+                }
+                i += 1;
+            }
+        }
     }
 
     /// Adds, replaces or removes what an event says.
@@ -104,18 +127,16 @@ impl Facts {
             return self.subjects.entry(subject).or_default().withdraw(event.event_key);
         }
         let code = self.codes.number(event.code, ColumnTest::passed(self.tests(), event));
-        let is_counted = self.is_counted(code);
+        self.learn();
         let told = self.subjects.entry(subject).or_default();
-        if is_counted {
-            // A number that cannot be is no reason for a label.
-            let value = event.numeric_value.filter(|_| !event.implausible).unwrap_or(f32::NAN);
-            told.say(code, value);
+        if self.counted[code as usize] {
+            told.say(code, value(event.numeric_value, event.implausible));
         }
-        told.word(event.event_key, event.time.unwrap_or(STATIC));
+        told.word(event.event_key, event.time);
     }
 
-    /// Whether a predicate may count the facts of a code.
-    fn is_counted(&mut self, code: u32) -> bool {
+    /// Finds out of the codes that have come since whether a predicate may count their facts.
+    fn learn(&mut self) {
         // Numbers are given without gaps, so that their count fits one.
         for new in self.counted.len() as u32..self.codes.len() as u32 {
             let (code, passed) = (self.codes.code(new), self.codes.passed(new));
@@ -125,7 +146,6 @@ impl Facts {
                 self.uncounted = new;
             }
         }
-        self.counted[code as usize]
     }
 
     /// Whether a subject has facts; one that was merged into another has none.
@@ -157,70 +177,19 @@ impl Facts {
     }
 }
 
-impl Told {
-    /// Adds a word on a fact.
-    fn word(&mut self, key: EventKey, time: Micros) {
-        push(&mut self.keys, key);
-        match self.times.last_mut() {
-            Some((last, words)) if *last == time => *words = self.keys.len(),
-            _ => push(&mut self.times, (time, self.keys.len())),
-        }
-    }
-
-    /// Says something of the fact that the next word is on.
-    fn say(&mut self, code: u32, value: f32) {
-        push(&mut self.sayings, Saying { word: self.keys.len(), code, value });
-    }
-
-    /// Adds that a fact does not hold any more.
-    fn withdraw(&mut self, key: EventKey) {
-        self.say(WITHDRAWN, f32::NAN);
-        self.word(key, self.times.last().map_or(STATIC, |(time, _)| *time));
-    }
-
-    /// What holds of all that was told; `uncounted` is the code of what no predicate counts.
-    fn facts(self, uncounted: u32) -> Vec<Fact> {
-        let Told { keys, times, mut sayings } = self;
-        let mut seen: HashSet<u128, FixedState> = HashSet::with_capacity_and_hasher(keys.len(), FixedState::default());
-        let mut facts = Vec::new();
-        let starts = std::iter::once(0).chain(times.iter().map(|(_, words)| *words));
-        for (start, (time, end)) in starts.zip(&times).collect::<Vec<_>>().into_iter().rev() {
-            let time = (*time != STATIC).then_some(*time);
-            let mut is_row = false;
-            for word in (start..*end).rev() {
-                let saying = sayings.pop_if(|saying| saying.word == word);
-                if !seen.insert(u128::from_ne_bytes(keys[word].0)) {
-                    continue;
-                }
-                match saying {
-                    Some(Saying { code: WITHDRAWN, .. }) => {}
-                    Some(Saying { code, value, .. }) => facts.push(Fact { time, code, value }),
-                    None => is_row = time.is_some(),
-                }
-            }
-            if is_row {
-                facts.push(Fact { time, code: uncounted, value: f32::NAN });
-            }
-        }
-        facts.reverse();
-        facts
-    }
-}
-
-/// Adds to what is most of all that is kept: doubled, as a vector does it, half of the room would stay empty.
-fn push<T>(to: &mut Vec<T>, value: T) {
-    if to.len() == to.capacity() {
-        to.reserve_exact(to.len() / 4 + 4);
-    }
-    to.push(value);
+/// What a fact is counted with; NaN is none. A number that cannot be is no reason for a label.
+fn value(number: Option<f32>, implausible: bool) -> f32 {
+    number.filter(|_| !implausible).unwrap_or(f32::NAN)
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::ArrayRef;
+    use arrow::compute::cast;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::events::{JOIN, LEAVE};
+    use crate::events::{EventKey, EventsBuilder, JOIN, LEAVE};
     use crate::learn::aces::Evaluator;
     use crate::settings::TextFile;
 
@@ -236,6 +205,18 @@ windows:
 
     fn config(text: &str) -> Config {
         Config::parse(&TextFile { name: "t.yaml".to_owned(), text: text.to_owned() }).unwrap()
+    }
+
+    /// Events as a history has them of which facts read their columns.
+    fn batch(facts: &Facts, events: &[EventRef<'_>]) -> RecordBatch {
+        let mut builder = EventsBuilder::new();
+        events.iter().for_each(|event| builder.push(event).unwrap());
+        let whole = builder.finish().unwrap();
+        let column = |name: &str| match name {
+            "code" | "op" => cast(&whole[name], &SomeEvents::dictionary()).unwrap(),
+            _ => ArrayRef::clone(&whole[name]),
+        };
+        RecordBatch::try_from_iter(facts.columns().into_iter().map(|name| (name, column(name)))).unwrap()
     }
 
     fn row<'a>(subject: i64, code: &'a str, text: &'a str, source: &'a str, key: u8) -> EventRef<'a> {
@@ -314,7 +295,7 @@ windows:
     proptest! {
         #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Against a map of facts, of which nothing is left out.
+        /// Against a map of facts, of which nothing is left out; told one by one, and in batches.
         #[test]
         fn labels_are_those_of_the_last_words(
             words in prop::collection::vec((0_u8..8, prop::option::of(0_i64..6), 0_usize..4, any::<bool>()), 0..40),
@@ -333,11 +314,15 @@ windows:
             let config = config(yaml);
             let mut facts = Facts::new(&config);
             let (mut codes, mut last) = (Codes::default(), Vec::<(u8, Option<Fact>)>::new());
+            let mut events = Vec::new();
             for (key, time, code, retracts) in words {
                 let (code, value) = (["A", "B", "C", "D"][code], time.map(|time| time as f32));
                 let time = time.map(|time| time * 1_000_000);
                 let op = if retracts { Op::Retract } else { Op::Assert };
-                facts.apply(&EventRef { time, numeric_value: value, op, ..row(1, code, "", "s", key) });
+                let event = EventRef { time, numeric_value: value, op, ..row(1, code, "", "s", key) };
+                facts.apply(&event);
+                // What others say stands between.
+                events.extend([event, EventRef { subject: Some(SubjectId(2)), ..event }]);
                 let fact = Fact { time, code: codes.number(code, 0), value: value.unwrap_or(f32::NAN) };
                 last.retain(|(known, _)| *known != key);
                 last.push((key, (!retracts).then_some(fact)));
@@ -345,7 +330,15 @@ windows:
             let whole: Vec<Fact> = last.into_iter().filter_map(|(_, fact)| fact).collect();
             let expected = Evaluator::new(&config).labels(&codes, &whole);
             let taken = facts.take(SubjectId(1));
-            prop_assert_eq!(Evaluator::new(&config).labels(facts.codes(), &taken), expected);
+            prop_assert_eq!(&Evaluator::new(&config).labels(facts.codes(), &taken), &expected);
+            let mut facts = Facts::new(&config);
+            for events in events.chunks(17) {
+                facts.add(&batch(&facts, events)).unwrap();
+            }
+            for subject in facts.subjects() {
+                let taken = facts.take(subject);
+                prop_assert_eq!(&Evaluator::new(&config).labels(facts.codes(), &taken), &expected);
+            }
         }
     }
 }

@@ -2,20 +2,21 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
-use futures::StreamExt as _;
 use rayon::prelude::*;
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::LearnError;
 use super::aces::{self, Config, Evaluator};
 use super::facts::Facts;
 use super::output::write_parquet;
 use crate::events::{Codes, Fact, Micros, SubjectId};
-use crate::library::{Library, MedsPart, MedsSubjects};
+use crate::library::{Library, MedsPart, MedsSubjects, Snapshot, Table};
 
 /// Parts of MEDS data for each core: more than one, since subjects differ in how much they cost.
 const PARTS: usize = 4;
@@ -64,7 +65,8 @@ impl LabelReport {
 ///
 /// A task that labels no window gives no `boolean_value`, as upstream: its rows are the times
 /// at which a prediction could be made. The file is written even if it has no rows.
-/// Partitions are read on the runtime's blocking threads, as many at once as there are cores.
+/// Partitions are read on the runtime's blocking threads, as many at once as there are cores, all at one version of
+/// the library.
 ///
 /// # Errors
 /// [`LearnError::NoIndex`] if the task has no index timestamp; if the library cannot be read
@@ -72,17 +74,9 @@ impl LabelReport {
 pub async fn label(library: &Library, config: &Config, out: &Path) -> Result<LabelReport, LearnError> {
     let begin = Instant::now();
     check(config)?;
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from);
-    let (shared, runtime) = (Arc::new(config.clone()), tokio::runtime::Handle::current());
-    let mut parts = futures::stream::iter(library.partitions().await?)
-        .map(|partition| {
-            let (library, config, runtime) = (library.clone(), Arc::clone(&shared), runtime.clone());
-            tokio::task::spawn_blocking(move || runtime.block_on(of_partition(&library, partition, &config)))
-        })
-        .buffered(at_once);
     let mut labels = Labels::default();
-    while let Some(part) = parts.next().await {
-        labels.append(part.map_err(|_| LearnError::Interrupted)??);
+    if let Some(snapshot) = library.snapshot(Table::Events).await? {
+        of_partitions(snapshot, config).await?.into_iter().for_each(|part| labels.append(part));
     }
     labels.finish(config, out, begin)
 }
@@ -107,8 +101,34 @@ fn check(config: &Config) -> Result<(), LearnError> {
     if config.has_index() { Ok(()) } else { Err(LearnError::NoIndex) }
 }
 
-async fn of_partition(library: &Library, partition: u32, config: &Config) -> Result<Labels, LearnError> {
-    let mut facts = Facts::new(config).read(library, partition).await?;
+/// The labels of every partition. A thread takes one after the other, so that its memory serves for the next.
+async fn of_partitions(snapshot: Snapshot, config: &Config) -> Result<Vec<Labels>, LearnError> {
+    let partitions: Arc<[u32]> = snapshot.partitions()?.into();
+    let (next, config, runtime) = (Arc::new(AtomicUsize::new(0)), Arc::new(config.clone()), Handle::current());
+    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(partitions.len());
+    let work = |_| {
+        let (snapshot, partitions, next) = (snapshot.clone(), Arc::clone(&partitions), Arc::clone(&next));
+        let (config, runtime) = (Arc::clone(&config), runtime.clone());
+        tokio::task::spawn_blocking(move || -> Result<Vec<(usize, Labels)>, LearnError> {
+            let mut found = Vec::new();
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(&partition) = partitions.get(at) else { return Ok(found) };
+                found.push((at, runtime.block_on(of_partition(&snapshot, partition, &config))?));
+            }
+        })
+    };
+    let threads: Vec<_> = (0..at_once).map(work).collect();
+    let mut found = Vec::new();
+    for thread in threads {
+        found.extend(thread.await.map_err(|_| LearnError::Interrupted)??);
+    }
+    found.sort_by_key(|(at, _)| *at);
+    Ok(found.into_iter().map(|(_, labels)| labels).collect())
+}
+
+async fn of_partition(snapshot: &Snapshot, partition: u32, config: &Config) -> Result<Labels, LearnError> {
+    let mut facts = Facts::new(config).read(snapshot.history(partition)?).await?;
     let (mut evaluator, mut labels) = (Evaluator::new(config), Labels::default());
     for subject in facts.subjects() {
         let of = facts.take(subject);

@@ -22,7 +22,7 @@ use super::aces::Evaluator;
 use super::facts::Facts;
 use super::outcome::{Outcome, outcomes};
 use super::task::Task;
-use crate::events::{DAY, EventsView, Micros, SubjectId};
+use crate::events::{DAY, Micros, SubjectId};
 use crate::library::{Library, LibraryError, Query, Table};
 use crate::models::Target;
 
@@ -200,11 +200,7 @@ async fn of_partition(
         .reading(&facts.iter().flat_map(Facts::columns).collect::<Vec<_>>());
     while let Some(batch) = history.next().await? {
         progress();
-        let view = EventsView::new(&batch)?;
-        for i in 0..view.len() {
-            let event = view.row(i);
-            facts.iter_mut().for_each(|facts| facts.apply(&event));
-        }
+        facts.iter_mut().try_for_each(|facts| facts.add(&batch))?;
     }
     let mut rows = Vec::new();
     for (number, (task, facts)) in tasks.iter().zip(&mut facts).enumerate() {

@@ -13,7 +13,7 @@ use deltalake::protocol::DeltaOperation;
 use futures::StreamExt as _;
 
 use super::append::{FILE_BYTES, Writer, commit};
-use super::history::{Scan, grouped, names};
+use super::history::{Scan, grouped};
 use super::table::{DataFile, application_version, data_files};
 use super::{Library, LibraryError, Table, passes};
 
@@ -120,7 +120,7 @@ async fn rewritten(
     let (mut writer, schema) = (Writer::new(delta, table)?, table.schema());
     let mut rows = 0;
     for group in grouped(run) {
-        let mut stream = scan.in_order(&group, &names(&schema), None).await?;
+        let mut stream = scan.in_order(&group, &schema, None).await?;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             rows += batch.num_rows() as u64;

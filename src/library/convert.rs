@@ -68,15 +68,6 @@ fn fixed(column: &ArrayRef, width: i32) -> Option<FixedSizeBinaryArray> {
     FixedSizeBinaryArray::try_new(width, values, column.nulls().cloned()).ok()
 }
 
-/// Puts the columns of a batch in their places in `schema`; those that it does not have are null.
-pub(super) fn widened(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, LibraryError> {
-    let column = |field: &FieldRef| match batch.column_by_name(field.name()) {
-        Some(column) => Arc::clone(column),
-        None => new_null_array(field.data_type(), batch.num_rows()),
-    };
-    Ok(RecordBatch::try_new(Arc::clone(schema), schema.fields().iter().map(column).collect())?)
-}
-
 /// Brings the events of one message into the schema of the events table: adds the address
 /// columns `partition`, `position` and, per row, its index `row`.
 ///

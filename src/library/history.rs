@@ -5,23 +5,24 @@
 //! own, is sorted. What comes out is checked to be strictly ascending: a doubled or
 //! misplaced row is an error, never an event.
 //!
-//! Who needs few columns says so ([`History::reading`]): most of the time goes into decoding.
+//! Who needs few columns says so ([`History::reading`]): most of the time goes into decoding. And a file that says
+//! that its rows are in order is read as it lies (`ordered`).
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{FieldRef, Int32Type, Int64Type, Schema, SchemaRef};
-use datafusion::execution::SendableRecordBatchStream;
+use arrow::array::{Array as _, AsArray as _, RecordBatch};
+use arrow::datatypes::{Field, FieldRef, Int32Type, Int64Type, Schema, SchemaRef};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, lit};
 use deltalake::DeltaTable;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::ordered::{Ordered, Rows};
 use super::table::{DataFile, data_files};
 use super::{Library, LibraryError, Table, convert};
-use crate::events::{JOIN, LEAVE, SubjectId};
+use crate::events::{JOIN, LEAVE, SomeEvents, SubjectId};
 
 /// Rows up to which small files are read, and sorted, together.
 const SORT_ROWS: u64 = 128 * 1024;
@@ -33,11 +34,13 @@ const BATCH_ROWS: usize = 8192;
 const NEEDED: [&str; 4] = ["code", "op", "position", "row"];
 /// Columns that matter once something was linked.
 const LINKED: [&str; 2] = ["text_value", "source"];
+/// Columns that a history of some columns has as dictionaries.
+const KEYED: [&str; 2] = ["code", "op"];
 
 /// Files that are read in one scan.
 #[derive(Debug)]
 pub(super) struct Group {
-    pub(super) paths: Vec<String>,
+    files: Vec<DataFile>,
     rows: u64,
     last: i64,
 }
@@ -52,7 +55,7 @@ pub struct History {
     columns: Columns,
     groups: VecDeque<Group>,
     /// The files that are being read, and what is left of their rows.
-    current: Option<(Group, SendableRecordBatchStream)>,
+    current: Option<(Group, Rows)>,
     last: Option<(i64, i32)>,
 }
 
@@ -60,8 +63,6 @@ pub struct History {
 struct Columns {
     /// Their schema.
     read: SchemaRef,
-    /// That of the table, where the columns that are not read may be null.
-    whole: SchemaRef,
     /// Whether [`LINKED`] must be read as well once a row tells of a link.
     unlinked: bool,
 }
@@ -116,12 +117,12 @@ impl History {
             groups = grouped(files);
             scan = Some(Scan::new(delta)?);
         }
-        let columns = Columns { read: table.schema(), whole: table.schema(), unlinked: false };
+        let columns = Columns { read: table.schema(), unlinked: false };
         Ok(History { scan, table, partition, filter, columns, groups, current: None, last: None })
     }
 
-    /// The same history of events, of which only these columns are read, and `code`, `op`, `position` and `row`;
-    /// the others are null, and empty or zero where [`EventsView`](crate::events::EventsView) has no null.
+    /// The same history of events, of which only these columns are read, and `code`, `op`, `position` and `row`: its
+    /// batches are to be looked at by [`SomeEvents`].
     ///
     /// What [`Links`](crate::events::Links) asks for is there when it matters: from the first row on that tells of
     /// a link, `text_value` and `source` are read too. No row before it says that it was told under another
@@ -131,8 +132,8 @@ impl History {
         self
     }
 
-    /// The next rows (schema of the table; the first columns of [`Table::Events`] are the event schema),
-    /// or `None` at the end.
+    /// The next rows (schema of the table, of which the first columns of [`Table::Events`] are the event schema; or
+    /// the columns that are [read](Self::reading)), or `None` at the end.
     ///
     /// # Errors
     /// If a file cannot be read, or holds a row twice or out of order.
@@ -142,23 +143,23 @@ impl History {
             if let Some((group, stream)) = &mut self.current {
                 if let Some(batch) = stream.next().await {
                     let batch = convert::conform(&batch?, &self.columns.read, self.table)?;
-                    if self.columns.unlinked && tells_of_links(&batch) {
+                    if self.columns.unlinked && tells_of_links(&batch)? {
                         self.columns = self.columns.with_links(self.table);
                         let later = self.last.map(later);
                         let filter = self.filter.iter().cloned().chain(later).reduce(Expr::and);
-                        *stream = scan.in_order(group, &self.columns.names(), filter.as_ref()).await?;
+                        *stream = scan.in_order(group, &self.columns.read, filter.as_ref()).await?;
                         continue;
                     }
                     self.last = ascending(&batch, self.last, (self.table, self.partition))?;
                     if batch.num_rows() > 0 {
-                        return Ok(Some(convert::widened(&batch, &self.columns.whole)?));
+                        return Ok(Some(batch));
                     }
                     continue;
                 }
                 self.current = None;
             }
             let Some(group) = self.groups.pop_front() else { return Ok(None) };
-            let stream = scan.in_order(&group, &self.columns.names(), self.filter.as_ref()).await?;
+            let stream = scan.in_order(&group, &self.columns.read, self.filter.as_ref()).await?;
             self.current = Some((group, stream));
         }
     }
@@ -167,23 +168,18 @@ impl History {
 impl Columns {
     /// Those that are wanted, by their name.
     fn some(table: Table, wanted: impl Fn(&str) -> bool) -> Self {
+        let field = |field: &FieldRef| match field.name().as_str() {
+            name if KEYED.contains(&name) => Arc::new(Field::new(name, SomeEvents::dictionary(), field.is_nullable())),
+            _ => Arc::clone(field),
+        };
         let schema = table.schema();
-        let fields = || schema.fields().iter();
-        let read: Vec<FieldRef> = fields().filter(|field| wanted(field.name())).cloned().collect();
-        let whole = fields().map(|field| {
-            if wanted(field.name()) { Arc::clone(field) } else { Arc::new(field.as_ref().clone().with_nullable(true)) }
-        });
-        let whole = Arc::new(Schema::new(whole.collect::<Vec<_>>()));
-        Columns { read: Arc::new(Schema::new(read)), whole, unlinked: LINKED.iter().any(|name| !wanted(name)) }
+        let read: Vec<FieldRef> = schema.fields().iter().filter(|field| wanted(field.name())).map(field).collect();
+        Columns { read: Arc::new(Schema::new(read)), unlinked: LINKED.iter().any(|name| !wanted(name)) }
     }
 
     /// The same and those that matter once something was linked.
     fn with_links(&self, table: Table) -> Self {
         Columns::some(table, |name| LINKED.contains(&name) || self.read.column_with_name(name).is_some())
-    }
-
-    fn names(&self) -> Vec<&str> {
-        names(&self.read)
     }
 }
 
@@ -193,9 +189,13 @@ pub(super) fn names(schema: &Schema) -> Vec<&str> {
 }
 
 /// Whether a row says that a subject has gained or lost identifiers.
-fn tells_of_links(batch: &RecordBatch) -> bool {
-    let codes = batch.column_by_name("code").and_then(|column| column.as_string_opt::<i32>());
-    codes.is_some_and(|codes| codes.iter().flatten().any(|code| code == JOIN || code == LEAVE))
+fn tells_of_links(batch: &RecordBatch) -> Result<bool, LibraryError> {
+    let codes = SomeEvents::new(batch)?.codes();
+    let Some(texts) = codes.values().as_string_opt::<i32>() else { return Ok(false) };
+    // The dictionary may be that of many batches: most have neither code.
+    let is_link = |key: &usize| texts.is_valid(*key) && [JOIN, LEAVE].contains(&texts.value(*key));
+    let links: Vec<usize> = (0..texts.len()).filter(is_link).collect();
+    Ok(!links.is_empty() && codes.keys().values().iter().any(|key| links.contains(&(*key as usize))))
 }
 
 /// That a row stands after an address.
@@ -213,11 +213,11 @@ pub(super) fn grouped(mut files: Vec<DataFile>) -> VecDeque<Group> {
         let rows = file.rows.unwrap_or(SORT_ROWS);
         match groups.back_mut() {
             Some(group) if file.positions.0 <= group.last || group.rows + rows <= SORT_ROWS => {
-                group.paths.push(file.path);
                 group.rows += rows;
                 group.last = group.last.max(file.positions.1);
+                group.files.push(file);
             }
-            _ => groups.push_back(Group { paths: vec![file.path], rows, last: file.positions.1 }),
+            _ => groups.push_back(Group { rows, last: file.positions.1, files: vec![file] }),
         }
     }
     groups
@@ -284,23 +284,34 @@ impl Scan {
         Ok(rows.select_columns(columns)?)
     }
 
-    /// Some columns of a group of files, `position` and `row` among them, by these two; of the rows only those for
-    /// which `filter` holds.
+    /// The columns of a schema of a group of files, `position` and `row` among them, by these two; of the rows only
+    /// those for which `filter` holds.
     pub(super) async fn in_order(
         &self,
         group: &Group,
-        columns: &[&str],
+        schema: &Schema,
         filter: Option<&Expr>,
-    ) -> Result<SendableRecordBatchStream, LibraryError> {
-        let rows = self.rows(&group.paths, columns, filter).await?;
-        // What the library writes is in order, but another tool may have rewritten a file.
-        if group.paths.len() == 1 && self.is_in_order(&group.paths).await? {
-            return Ok(rows.execute_stream().await?);
+    ) -> Result<Rows, LibraryError> {
+        let ordered = match group.files.as_slice() {
+            [file] => Ordered::open(&self.delta, file).await?,
+            _ => None,
+        };
+        let says_so = ordered.is_some();
+        if let (Some(file), None) = (ordered, filter)
+            && let Some(rows) = file.rows(schema, BATCH_ROWS)?
+        {
+            return Ok(rows);
         }
-        let by = vec![col("position").sort(true, false), col("row").sort(true, false)];
-        Ok(rows.sort(by)?.execute_stream().await?)
+        let paths: Vec<String> = group.files.iter().map(|file| file.path.clone()).collect();
+        let mut rows = self.rows(&paths, &names(schema), filter).await?;
+        if !says_so && (paths.len() > 1 || !self.is_in_order(&paths).await?) {
+            rows = rows.sort(vec![col("position").sort(true, false), col("row").sort(true, false)])?;
+        }
+        Ok(rows.execute_stream().await?.map_err(LibraryError::from).boxed())
     }
 
+    /// Whether the rows of a file are in order that does not say so: those that an earlier version wrote are, those of
+    /// another tool may be.
     async fn is_in_order(&self, paths: &[String]) -> Result<bool, LibraryError> {
         let mut stream = self.rows(paths, &["position", "row"], None).await?.execute_stream().await?;
         let mut last = None;

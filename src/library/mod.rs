@@ -19,6 +19,7 @@ mod history;
 mod import;
 mod known;
 mod meds;
+mod ordered;
 mod query;
 mod records;
 mod settle;

@@ -2,7 +2,7 @@
 //!
 //! Promises that all it tells is of that version, whatever is committed meanwhile.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use deltalake::DeltaTable;
 use deltalake::kernel::{Action, Add};
@@ -100,6 +100,18 @@ impl Snapshot {
         let known = table::application_version(&self.delta, &self.table.partitions_application()).await?;
         let known = known.and_then(|known| u32::try_from(known).ok()).unwrap_or(0);
         positions_of(&self.delta, self.table, 0..known).await
+    }
+
+    /// Partitions that hold rows, ascending; none of a table whose files hold rows of several.
+    ///
+    /// # Errors
+    /// If the table cannot be read.
+    pub fn partitions(&self) -> Result<Vec<u32>, LibraryError> {
+        let partitions: BTreeSet<u32> = data_files(&self.delta, self.table)?
+            .iter()
+            .filter_map(|file| file.partition.and_then(|partition| u32::try_from(partition).ok()))
+            .collect();
+        Ok(partitions.into_iter().collect())
     }
 
     /// The rows of a partition in log order; see [`Library::history`].

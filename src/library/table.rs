@@ -1,6 +1,6 @@
 //! The tables of the library: their schemas, where they lie, how they are opened and made.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray};
@@ -214,6 +214,8 @@ pub(super) struct DataFile {
     pub(super) rows: Option<u64>,
     /// Least and greatest position in the file; everything where they are not known.
     pub(super) positions: (i64, i64),
+    /// Whether rows in it are marked as deleted, which only a foreign writer does.
+    pub(super) has_deletions: bool,
 }
 
 impl Library {
@@ -265,12 +267,10 @@ impl Library {
     /// # Errors
     /// If the table cannot be read.
     pub async fn partitions(&self) -> Result<Vec<u32>, LibraryError> {
-        let Some(delta) = self.open_table(Table::Events).await? else { return Ok(Vec::new()) };
-        let partitions: BTreeSet<u32> = data_files(&delta, Table::Events)?
-            .iter()
-            .filter_map(|file| file.partition.and_then(|partition| u32::try_from(partition).ok()))
-            .collect();
-        Ok(partitions.into_iter().collect())
+        match self.snapshot(Table::Events).await? {
+            Some(snapshot) => snapshot.partitions(),
+            None => Ok(Vec::new()),
+        }
     }
 
     /// Rows in a table, as its log says.
@@ -396,6 +396,7 @@ pub(super) fn data_files(delta: &DeltaTable, table: Table) -> Result<Vec<DataFil
     let paths = paths.as_string::<i32>();
     let (bytes, rows, partition) = (numbers("size_bytes")?, numbers("num_records")?, numbers("partition.partition")?);
     let (least, greatest) = (numbers("min.position")?, numbers("max.position")?);
+    let deletions = numbers("deletion_vector.cardinality")?;
     let at = |column: &Option<arrow::array::Int64Array>, i: usize| {
         column.as_ref().filter(|column| column.is_valid(i)).map(|column| column.value(i))
     };
@@ -406,6 +407,7 @@ pub(super) fn data_files(delta: &DeltaTable, table: Table) -> Result<Vec<DataFil
             bytes: at(&bytes, i).and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
             rows: at(&rows, i).and_then(|rows| u64::try_from(rows).ok()),
             positions: (at(&least, i).unwrap_or(i64::MIN), at(&greatest, i).unwrap_or(i64::MAX)),
+            has_deletions: at(&deletions, i).is_some(),
         })
         .collect())
 }

@@ -5,7 +5,7 @@
 //! the number of copies (0: none), `ACES_TASK` picks one task. es-aces 0.7.3 on the same data, two cores: 1.4-1.7 s and
 //! 0.4 GB, for the copies 5-11 s and 3.4-4.3 GB (`../shared/peers/README.md`).
 //!
-//! What bounds it: from files decoding Parquet, from the library Delta's reader.
+//! What bounds it: decoding Parquet; from the library that of the keys of facts, and keeping them, too.
 #![allow(
     missing_docs,
     unreachable_pub,

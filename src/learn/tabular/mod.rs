@@ -153,7 +153,7 @@ pub async fn tabularize_library(library: &Library, tabular: &Tabular, out: &Path
     let (mut codes, mut tallies) = (Codes::default(), Tallies::default());
     let partitions = library.partitions().await?;
     for &partition in &partitions {
-        let mut facts = Facts::default().read(library, partition).await?;
+        let mut facts = Facts::default().read(library.history(partition).await?).await?;
         let numbers = numbers(&facts, &mut codes);
         for subject in facts.subjects() {
             tallies.add(&rows(&mut facts, subject, &numbers));
@@ -162,7 +162,7 @@ pub async fn tabularize_library(library: &Library, tabular: &Tabular, out: &Path
     let columns = Columns::new(tallies, &codes, tabular.min_count);
     let mut report = TabularReport::default();
     for &partition in &partitions {
-        let mut facts = Facts::default().read(library, partition).await?;
+        let mut facts = Facts::default().read(library.history(partition).await?).await?;
         let numbers = numbers(&facts, &mut codes);
         let of = facts.subjects().into_iter().map(|subject| (subject, rows(&mut facts, subject, &numbers)));
         let subjects: Vec<(SubjectId, Vec<Fact>)> = of.collect();

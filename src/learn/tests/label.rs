@@ -74,12 +74,21 @@ fn told() -> Vec<RecordBatch> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn labels_of_the_columns_they_need_are_labels_of_all_columns() {
+    let messages = told();
+    check(TASK, messages.clone(), &[1, 3]).await;
+    // Nothing but codes and values counts, before and after something was linked.
+    let plain = TASK.replace(", other_cols: {unit: mg}", "").replace(", other_cols: {text_value: worse}", "");
+    let plain = plain.replace("start + 12h", "start + 2h");
+    check(&plain, messages.clone(), &[1, 3]).await;
+    check(&plain, messages[..150].to_vec(), &[1, 2, 3]).await;
+}
+
+async fn check(task: &str, messages: Vec<RecordBatch>, subjects: &[i64]) {
     let folder = tempfile::tempdir().unwrap();
     let library = Library::open(&Url::from_directory_path(folder.path()).unwrap()).await.unwrap();
-    let messages = told();
     let up_to = BTreeMap::from([(0, messages.len() as i64 - 1)]);
     library.append(Table::Events, messages, &up_to).await.unwrap();
-    let config = AcesConfig::parse(&TextFile { name: "t.yaml".to_owned(), text: TASK.to_owned() }).unwrap();
+    let config = AcesConfig::parse(&TextFile { name: "t.yaml".to_owned(), text: task.to_owned() }).unwrap();
 
     let mut facts = Facts::new(&config);
     let mut history = library.history(0).await.unwrap();
@@ -87,7 +96,7 @@ async fn labels_of_the_columns_they_need_are_labels_of_all_columns() {
         let view = EventsView::new(&batch).unwrap();
         (0..view.len()).for_each(|i| facts.apply(&view.row(i)));
     }
-    assert_eq!(facts.subjects(), [SubjectId(1), SubjectId(3)]);
+    assert_eq!(facts.subjects(), subjects.iter().copied().map(SubjectId).collect::<Vec<_>>());
     let mut expected = Vec::new();
     for subject in facts.subjects() {
         let of = facts.take(subject);

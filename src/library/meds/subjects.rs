@@ -26,7 +26,7 @@ use rayon::prelude::*;
 use super::super::LibraryError;
 use super::columns::{self, instants, integers, is_text, strings, to, unusable};
 use super::read::Columns;
-use crate::events::{Codes, ColumnTest, Fact, SubjectId};
+use crate::events::{CodeNumbers, Codes, ColumnTest, Fact, SomeEvents, SubjectId};
 
 /// Rows of a batch.
 const BATCH_ROWS: usize = 32 * 1024;
@@ -184,7 +184,7 @@ impl MedsPart<'_> {
                 continue;
             }
             // A dictionary is that of one row group.
-            let mut numbers = Numbers::default();
+            let mut numbers = CodeNumbers::default();
             let skipped = wanted.start - of_group.start;
             let reader = self.source.reader(group, skipped, wanted.end - wanted.start)?;
             for batch in reader {
@@ -244,7 +244,7 @@ impl Source {
         let mut fields: Vec<Arc<Field>> = plain.schema().fields().iter().cloned().collect();
         let code = fields[found.code].as_ref().clone();
         if *code.data_type() != DataType::Null {
-            fields[found.code] = Arc::new(code.with_data_type(dictionary()));
+            fields[found.code] = Arc::new(code.with_data_type(SomeEvents::dictionary()));
         }
         let schema = Arc::new(Schema::new_with_metadata(fields, plain.schema().metadata().clone()));
         let options = ArrowReaderOptions::new().with_schema(schema);
@@ -301,10 +301,6 @@ impl Source {
     }
 }
 
-fn dictionary() -> DataType {
-    DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8))
-}
-
 fn is_comparable(kind: &DataType) -> bool {
     is_text(kind) || kind.is_integer() || *kind == DataType::Boolean
 }
@@ -339,7 +335,7 @@ impl Cells {
         Ok(Cells {
             subject: integers(&column(source.subject)?)?,
             time: instants(&column(source.time)?)?,
-            code: to(&column(source.code)?, &dictionary())?.as_dictionary::<Int32Type>().clone(),
+            code: to(&column(source.code)?, &SomeEvents::dictionary())?.as_dictionary::<Int32Type>().clone(),
             numeric,
             implausible,
             tested: tested.collect::<Result<_, _>>()?,
@@ -347,7 +343,7 @@ impl Cells {
     }
 
     /// Appends the facts of some rows; returns how many have no code.
-    fn append(&self, rows: Range<usize>, numbers: &Numbers, codes: &mut Codes, facts: &mut Vec<Fact>) -> u64 {
+    fn append(&self, rows: Range<usize>, numbers: &CodeNumbers, codes: &mut Codes, facts: &mut Vec<Fact>) -> u64 {
         let mut uncoded = 0;
         let keys = self.code.keys();
         for i in rows {
@@ -362,7 +358,7 @@ impl Cells {
             let passed = self.passed(i);
             facts.push(Fact {
                 time: self.time.is_valid(i).then(|| self.time.value(i)),
-                code: if passed == 0 { numbers.of_key[key] } else { codes.number(numbers.text(key), passed) },
+                code: if passed == 0 { numbers.number(key) } else { codes.number(numbers.text(key), passed) },
                 value: self.value(i),
             });
         }
@@ -380,32 +376,6 @@ impl Cells {
     fn passed(&self, i: usize) -> u64 {
         let holds = |(column, value): &(StringArray, String)| column.is_valid(i) && column.value(i) == value;
         (0..).zip(&self.tested).map(|(bit, tested)| u64::from(holds(tested)) << bit).sum()
-    }
-}
-
-/// What the keys of a dictionary of codes are in a [`Codes`].
-#[derive(Default)]
-struct Numbers {
-    values: Option<StringArray>,
-    of_key: Vec<u32>,
-}
-
-impl Numbers {
-    /// Looks the codes of a batch up, unless its dictionary is that of the batch before.
-    fn learn(&mut self, code: &DictionaryArray<Int32Type>, codes: &mut Codes) {
-        let values = code.values().as_string::<i32>();
-        let same = |known: &StringArray| {
-            known.len() == values.len() && std::ptr::eq(known.value_offsets(), values.value_offsets())
-        };
-        if !self.values.as_ref().is_some_and(same) {
-            self.of_key.clear();
-            self.of_key.extend((0..values.len()).map(|key| codes.number(values.value(key), 0)));
-            self.values = Some(values.clone());
-        }
-    }
-
-    fn text(&self, key: usize) -> &str {
-        self.values.as_ref().map_or("", |values| values.value(key))
     }
 }
 
