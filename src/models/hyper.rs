@@ -273,6 +273,13 @@ pub struct OnnxHyper {
     pub file: String,
     /// What it gives.
     pub output: OnnxOutput,
+    /// Of a model of several classes: the one whose probability is taken, by its name in the file or in `classes`.
+    /// Empty: the last of one number or two. A label of several classes asks for each of them, so it has none here.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub class: String,
+    /// Names of the classes in the order of the numbers of the last output. Empty: those in the file.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub classes: Vec<String>,
 }
 
 /// What a user's model gives as the last number of its last output.
@@ -491,7 +498,16 @@ impl Hyper {
                     ((1..=MOST).contains(&h.networks), "cnn.networks", "must be 1 to 20"),
                 ]
             }
-            Family::Onnx => vec![(!self.onnx.file.is_empty(), "onnx.file", "must name the model's file")],
+            Family::Onnx => {
+                let OnnxHyper { file, output, class, classes } = &self.onnx;
+                let (named, any) = (!class.is_empty(), !classes.is_empty());
+                vec![
+                    (!file.is_empty(), "onnx.file", "must name the model's file"),
+                    (!(named && any) || classes.contains(class), "onnx.class", "must be one of onnx.classes"),
+                    // The log-odds of one class against all others are none of the numbers of such a model.
+                    (!named || *output == OnnxOutput::Probability, "onnx.output", "must be probability for a class"),
+                ]
+            }
             Family::Svm => {
                 let h = &self.svm;
                 let gamma = h.gamma.is_none_or(|gamma| gamma > 0.0 && gamma.is_finite());
@@ -535,6 +551,13 @@ mod tests {
             Hyper::default().check(family).unwrap();
         }
         assert!(Hyper::default().check(Family::Onnx).is_err(), "no file can be a default");
+        let onnx = |class: &str, classes: &[&str], output: OnnxOutput| {
+            let classes = classes.iter().map(|&class| class.to_owned()).collect();
+            let onnx = OnnxHyper { file: "a.onnx".to_owned(), output, class: class.to_owned(), classes };
+            Hyper { onnx, ..Hyper::default() }.check(Family::Onnx).is_ok()
+        };
+        assert!(onnx("a", &[], OnnxOutput::Probability) && onnx("a", &["b", "a"], OnnxOutput::Probability));
+        assert!(!onnx("a", &["b"], OnnxOutput::Probability) && !onnx("a", &[], OnnxOutput::Logit));
         let mut hyper = Hyper::default();
         hyper.boosting.eta = 0.0;
         assert!(matches!(hyper.check(Family::Boosting), Err(ModelError::Parameter { name: "boosting.eta", .. })));

@@ -1,4 +1,4 @@
-//! A user's own model in ONNX, run by tract, or by our own code where it is a plain network.
+//! A user's own model in ONNX, run by tract, or by our own code where it is a plain network or trees.
 //!
 //! Nothing is fitted: the file is taken as it is, and calibration, threshold and judgement follow as for any
 //! other family. It promises that a row runs alone, whatever rows are beside it, and that a file which tract
@@ -6,10 +6,14 @@
 //!
 //! The model takes one tensor of f32, `[1, features]`, and gives the probability of the outcome, or its
 //! log-odds, as the last number of its last output: `[1, 1]`, `[1]`, or `[1, 2]` as scikit-learn's classifiers do
-//! (with or without `zipmap`). A model that imputes all that it reads, or has trees that know where a gap goes,
-//! gets gaps as NaN; to any other they are filled with the training medians.
+//! (with or without `zipmap`); or it gives the probabilities of several classes, of which one is taken by its name.
+//! A model that imputes all that it reads, or has trees that know where a gap goes, gets gaps as NaN; to any other
+//! they are filled with the training medians.
 
+mod columns;
+mod ensemble;
 mod graph;
+mod labels;
 mod ops;
 mod plain;
 mod svm;
@@ -23,7 +27,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tract_onnx::pb::ModelProto;
 
-use self::graph::Plan;
+use self::ensemble::Ensemble;
+use self::graph::{Place, Plan};
 use self::plain::Plain;
 use super::calibration::sigmoid;
 use super::files::MODEL;
@@ -33,7 +38,7 @@ use super::{Attribution, Link, Matrix, Model, ModelError, shapley};
 /// Rows that an explanation puts to tract at a time.
 const BATCH: usize = 32;
 
-/// How near another way to compute an output must come to tract's, row by row.
+/// How near our own way to compute an output must come to tract's, row by row.
 const CLOSE: f64 = 1e-5;
 
 /// A user's model, ready to run.
@@ -52,12 +57,18 @@ struct Stored {
     baseline: Vec<f32>,
     /// The file, in base64.
     onnx: String,
-    /// Whether it is a plain network, which gave what tract gives on every training row.
+    /// Whether our own reading of it gave what tract gives on every training row.
     #[serde(default)]
     plain: bool,
     /// Whether it takes many rows at a time, and gives what it gives for each alone.
     #[serde(default)]
     batches: bool,
+    /// Whether it gives the same bits, too, as what works row by row does; what multiplies matrices may round otherwise.
+    #[serde(default)]
+    row_by_row: bool,
+    /// Which number of its last output is the answer; none: the last of one or two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    place: Option<Place>,
 }
 
 /// What computes the margins.
@@ -65,7 +76,58 @@ enum Engine {
     /// tract, a row at a time; for explanations many, if the model can.
     Tract { one: Plan, many: Option<Plan> },
     /// Our own reading of the file.
+    Own(Own),
+}
+
+/// A file that is simple enough for our own code.
+#[derive(Debug)]
+enum Own {
     Plain(Plain),
+    Trees(Ensemble),
+}
+
+impl Own {
+    /// Reads a file, if it is such a one and its output what the settings say.
+    fn read(model: &ModelProto, columns: usize, output: OnnxOutput, place: Option<Place>) -> Option<Own> {
+        let read = || {
+            // One of several classes' is no plain network here.
+            let plain = if place.is_none() { Plain::read(model, columns) } else { None };
+            let own = plain.map(Own::Plain).or_else(|| Ensemble::read(model, columns, place).map(Own::Trees));
+            own.ok_or_else(|| "it is of another kind".to_owned())
+        };
+        caught(read).ok().filter(|own| match own {
+            Own::Plain(plain) => plain.is_squashed() == (output == OnnxOutput::Probability),
+            // The mean of leaves can be a probability, too.
+            Own::Trees(trees) => !trees.is_squashed() || output == OnnxOutput::Probability,
+        })
+    }
+
+    fn is_squashed(&self) -> bool {
+        match self {
+            Own::Plain(plain) => plain.is_squashed(),
+            Own::Trees(trees) => trees.is_squashed(),
+        }
+    }
+
+    fn margin(&self, row: &[f32]) -> f64 {
+        match self {
+            Own::Plain(plain) => plain.margin(row),
+            Own::Trees(trees) => trees.margin(row),
+        }
+    }
+
+    /// What tract gives for a row.
+    fn output(&self, row: &[f32]) -> f64 {
+        let margin = self.margin(row);
+        if self.is_squashed() { sigmoid(margin) } else { margin }
+    }
+
+    fn attribute(&self, row: &[f32], baseline: &[f32]) -> Attribution {
+        match self {
+            Own::Plain(plain) => plain.attribute(row, baseline),
+            Own::Trees(trees) => trees.attribute(row, baseline),
+        }
+    }
 }
 
 impl std::fmt::Debug for Foreign {
@@ -78,12 +140,14 @@ impl Foreign {
     /// Takes in a file whose rows are those of `x`, on all of which it is tried.
     ///
     /// # Errors
-    /// [`ModelError::Import`] if tract cannot run it on such rows or it gives no usable number.
+    /// [`ModelError::Import`] if tract cannot run it on such rows, it gives no usable number, or has no class of the
+    /// name that is asked for.
     pub(super) fn take(hyper: &OnnxHyper, file: &[u8], x: &Matrix) -> Result<Foreign, ModelError> {
         let problem = |reason: String| ModelError::Import { reason };
         let (columns, baseline) = (x.columns(), middle(x));
+        let place = Foreign::place(hyper, file)?;
         let model = caught(|| graph::read(file)).map_err(problem)?;
-        let one = caught(|| Plan::new(&model, 1, columns)).map_err(problem)?;
+        let one = caught(|| Plan::new(&model, 1, columns, place)).map_err(problem)?;
         let told = |row: &[f32]| alone(&one, row);
         let usable = |number: f64| match hyper.output {
             // Sums of f32 end a little off.
@@ -99,26 +163,57 @@ impl Foreign {
             let what = "for the mean of the training rows, where explanations start, it gives no number";
             return Err(problem(format!("{what}; let its encoders ignore codes that they do not know")));
         }
-        let plain = read_plain(&model, columns, hyper.output)
-            .filter(|plain| rows.iter().enumerate().all(|(row, &told)| is_close(told, output_of(plain, x.row(row)))));
-        let many = match plain {
+        let own = Own::read(&model, columns, hyper.output, place)
+            .filter(|own| rows.iter().enumerate().all(|(row, &told)| off(told, own.output(x.row(row))) <= CLOSE));
+        let many = match own {
             Some(_) => None,
-            None => caught(|| Plan::new(&model, BATCH, columns)).ok().filter(|many| {
-                let picked: Vec<usize> = (0..BATCH).map(|row| row % x.rows().max(1)).collect();
-                let found = caught(|| many.run(x.pick(&picked).values()).map_err(|error| error.to_string()));
-                found.is_ok_and(|found| picked.iter().zip(found).all(|(&row, found)| is_close(rows[row], found)))
-            }),
+            None => caught(|| Plan::new(&model, BATCH, columns, place)).ok(),
         };
+        let differs = many.as_ref().map_or(f64::INFINITY, |many| difference(many, x, &rows));
+        let many = many.filter(|_| differs <= CLOSE);
         let stored = Stored {
             columns,
             output: hyper.output,
             baseline,
             onnx: STANDARD.encode(file),
-            plain: plain.is_some(),
+            plain: own.is_some(),
             batches: many.is_some(),
+            row_by_row: differs == 0.0,
+            place,
         };
-        let engine = plain.map_or(Engine::Tract { one, many }, Engine::Plain);
+        let engine = own.map_or(Engine::Tract { one, many }, Engine::Own);
         Ok(Foreign { stored, engine })
+    }
+
+    /// The names of the classes that a file tells apart, in the order of the numbers of its last output.
+    ///
+    /// # Errors
+    /// [`ModelError::Import`] if it is no ONNX file, or neither it nor the settings name them.
+    pub(super) fn classes(hyper: &OnnxHyper, file: &[u8]) -> Result<Vec<String>, ModelError> {
+        if !hyper.classes.is_empty() {
+            return Ok(hyper.classes.clone());
+        }
+        let named = caught(|| Ok(labels::read(&graph::parse(file)?)));
+        named.map_err(|reason| ModelError::Import { reason })?.ok_or_else(|| ModelError::Import {
+            reason: "it does not name its classes; name them as onnx.classes, in the order of its last output"
+                .to_owned(),
+        })
+    }
+
+    /// Where the class stands that is asked for; none: no class is.
+    fn place(hyper: &OnnxHyper, file: &[u8]) -> Result<Option<Place>, ModelError> {
+        if hyper.class.is_empty() {
+            return Ok(None);
+        }
+        let classes = Foreign::classes(hyper, file)?;
+        match classes.iter().position(|class| *class == hyper.class) {
+            Some(at) => Ok(Some(Place { at, of: classes.len() })),
+            None => {
+                let what = format!("its classes are {}, none is '{}'", classes.join(", "), hyper.class);
+                let remedy = "correct onnx.class, or name them as onnx.classes in the order of its last output";
+                Err(ModelError::Import { reason: format!("{what}; {remedy}") })
+            }
+        }
     }
 
     /// Reads what [`Model::encode`] wrote.
@@ -134,10 +229,10 @@ impl Foreign {
         }
         let file = STANDARD.decode(&stored.onnx).map_err(|e| corrupt(e.to_string()))?;
         let model = caught(|| graph::read(&file)).map_err(corrupt)?;
-        let plan = |rows: usize| caught(|| Plan::new(&model, rows, columns)).map_err(corrupt);
+        let plan = |rows: usize| caught(|| Plan::new(&model, rows, columns, stored.place)).map_err(corrupt);
         let engine = if stored.plain {
-            let plain = read_plain(&model, columns, stored.output);
-            Engine::Plain(plain.ok_or_else(|| corrupt("it is no plain network, as it says".to_owned()))?)
+            let own = Own::read(&model, columns, stored.output, stored.place);
+            Engine::Own(own.ok_or_else(|| corrupt("it is no plain network or trees, as it says".to_owned()))?)
         } else {
             let many = if stored.batches { Some(plan(BATCH)?) } else { None };
             Engine::Tract { one: plan(1)?, many }
@@ -154,14 +249,20 @@ impl Foreign {
     fn margin(&self, row: &[f32]) -> f64 {
         match &self.engine {
             Engine::Tract { one, .. } => alone(one, row),
-            Engine::Plain(plain) => plain.margin(row),
+            Engine::Own(own) => own.margin(row),
         }
     }
 
     /// The margins of [`BATCH`] rows at most, all at once if the model can; `rows` is filled up for that.
+    ///
+    /// Few rows of a model that works row by row go one by one, as that costs less and gives the same bits. Of any
+    /// other they are filled up however few they are: a batch costs it little more than a row, and so a row's bits
+    /// do not depend on how many are beside it.
     fn batch(&self, rows: &mut Vec<f32>) -> Vec<f64> {
         let count = rows.len() / self.stored.columns;
-        if let Engine::Tract { many: Some(many), .. } = &self.engine {
+        if let Engine::Tract { many: Some(many), .. } = &self.engine
+            && (count >= BATCH / 2 || !self.stored.row_by_row)
+        {
             for _ in count..BATCH {
                 rows.extend_from_slice(&self.stored.baseline);
             }
@@ -170,7 +271,7 @@ impl Foreign {
                 return found;
             }
         }
-        // One of the rows makes the model fail: each alone, then.
+        // There are few, or one of them makes the model fail: each alone, then.
         rows.chunks_exact(self.stored.columns).take(count).map(|row| self.margin(row)).collect()
     }
 }
@@ -182,7 +283,8 @@ impl Model for Foreign {
 
     fn link(&self) -> Link {
         match (&self.engine, self.stored.output) {
-            (Engine::Plain(_), _) | (_, OnnxOutput::Logit) => Link::LogOdds,
+            (_, OnnxOutput::Logit) => Link::LogOdds,
+            (Engine::Own(own), _) if own.is_squashed() => Link::LogOdds,
             (_, OnnxOutput::Probability) => Link::Probability,
         }
     }
@@ -191,11 +293,12 @@ impl Model for Foreign {
         out.extend(rows.chunks_exact(self.stored.columns).map(|row| self.margin(row)));
     }
 
-    /// Of a plain network exact; else Shapley values by sampling, since the model tells nothing of its inside.
+    /// Of a plain network or trees exact; else Shapley values by sampling, since the model tells nothing of its
+    /// inside.
     fn attribute(&self, row: &[f32]) -> Attribution {
         let baseline = &self.stored.baseline;
-        if let Engine::Plain(plain) = &self.engine {
-            return plain.attribute(row, baseline);
+        if let Engine::Own(own) = &self.engine {
+            return own.attribute(row, baseline);
         }
         let moved = shapley::moved(row, baseline);
         // Many rows at once may round otherwise than each alone, so the ends are those that are scored.
@@ -241,20 +344,22 @@ fn alone(plan: &Plan, row: &[f32]) -> f64 {
     found.ok().and_then(|found| found.first().copied()).unwrap_or(f64::NAN)
 }
 
-/// The plain network that a file may be, if its output is what the settings say.
-fn read_plain(model: &ModelProto, columns: usize, output: OnnxOutput) -> Option<Plain> {
-    let read = caught(|| Plain::read(model, columns).ok_or_else(|| "it is not plain".to_owned()));
-    read.ok().filter(|plain| plain.is_squashed() == (output == OnnxOutput::Probability))
+/// The largest difference between rows at once and each alone; infinite if they cannot be run at once.
+fn difference(many: &Plan, x: &Matrix, alone: &[f64]) -> f64 {
+    let of_batch = |start: usize| {
+        let picked: Vec<usize> = (start..start + BATCH).map(|row| row % x.rows()).collect();
+        let found = caught(|| many.run(x.pick(&picked).values()).map_err(|error| error.to_string()));
+        let off =
+            |found: Vec<f64>| picked.iter().zip(found).map(|(&row, found)| off(alone[row], found)).fold(0.0, f64::max);
+        found.map_or(f64::INFINITY, off)
+    };
+    (0..x.rows()).step_by(BATCH).map(of_batch).fold(0.0, f64::max)
 }
 
-/// The last number of the last output, by the plain network.
-fn output_of(plain: &Plain, row: &[f32]) -> f64 {
-    let margin = plain.margin(row);
-    if plain.is_squashed() { sigmoid(margin) } else { margin }
-}
-
-fn is_close(told: f64, found: f64) -> bool {
-    (told - found).abs() <= CLOSE * (1.0 + told.abs())
+/// How far a number is off what tract told for a row alone, measured by its size.
+fn off(told: f64, found: f64) -> f64 {
+    let off = (told - found).abs() / (1.0 + told.abs());
+    if off.is_nan() { f64::INFINITY } else { off }
 }
 
 /// tract asserts in places, of files and of rows; a panic in there is an error of the model.

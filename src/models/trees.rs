@@ -349,6 +349,19 @@ impl Ensemble {
         }
         out
     }
+
+    /// Shapley values of one row against another, one for each of `players`, of whom each column has one: they
+    /// sum to the difference of the margins.
+    pub(super) fn shap_against(&self, row: &[f32], other: &[f32], players: &[usize], count: usize) -> Vec<f64> {
+        let mut out = vec![0.0; count];
+        for tree in &self.trees {
+            treeshap::add_against(tree, row, other, players, &mut out);
+        }
+        for value in &mut out {
+            *value /= self.divisor;
+        }
+        out
+    }
 }
 
 #[cfg(test)]

@@ -1,8 +1,13 @@
-//! Exact path-dependent SHAP values of a tree, in f64.
+//! Exact SHAP values of a tree, in f64.
 //!
-//! Lundberg, Erion, Lee: "Consistent Individualized Feature Attribution for Tree Ensembles"
-//! (2018), Algorithm 2. Where a column is not in the coalition, a row takes both branches
-//! with the odds of the training data. Cost: leaves × depth².
+//! Path-dependent ones ([`add`]): Lundberg, Erion, Lee: "Consistent Individualized Feature
+//! Attribution for Tree Ensembles" (2018), Algorithm 2. Where a column is not in the coalition,
+//! a row takes both branches with the odds of the training data. Cost: leaves × depth².
+//!
+//! Interventional ones against a single other row ([`add_against`]), for trees that do not know
+//! their odds: Lundberg et al., "From local explanations to global understanding with explainable
+//! AI for trees" (2020). Where a column is not in the coalition, it is the other row's. Cost:
+//! leaves × depth.
 
 use super::trees::{MAX_DEPTH, Tree};
 
@@ -122,6 +127,66 @@ impl Walk<'_> {
     }
 }
 
+/// Adds the Shapley values of `row` under `tree` against `other` to `out`, one a player;
+/// `players` says of each column whose it is, so that columns of one player come together.
+pub(super) fn add_against(tree: &Tree, row: &[f32], other: &[f32], players: &[usize], out: &mut [f64]) {
+    let mut parting = Parting { tree, row, other, players, out, came: Vec::new(), stayed: Vec::new() };
+    parting.descend(0);
+}
+
+/// Two rows' ways through one tree.
+struct Parting<'a> {
+    tree: &'a Tree,
+    row: &'a [f32],
+    other: &'a [f32],
+    players: &'a [usize],
+    out: &'a mut [f64],
+    /// Players whose columns lead here if they are the row's.
+    came: Vec<usize>,
+    /// Players whose columns lead here if they are the other's.
+    stayed: Vec<usize>,
+}
+
+impl Parting<'_> {
+    /// Follows the branches of node `at` that any coalition leads to. Recurses at most as deep as the tree.
+    fn descend(&mut self, at: usize) {
+        let tree = self.tree;
+        if tree.is_leaf(at) {
+            return self.credit(tree.value[at]);
+        }
+        let next = |row: &[f32]| if tree.goes_left(at, row) { tree.left[at] } else { tree.right[at] } as usize;
+        let (here, there) = (next(self.row), next(self.other));
+        let player = self.players[tree.feature[at] as usize];
+        if here == there || self.came.contains(&player) {
+            return self.descend(here);
+        }
+        if self.stayed.contains(&player) {
+            return self.descend(there);
+        }
+        self.came.push(player);
+        self.descend(here);
+        self.came.pop();
+        self.stayed.push(player);
+        self.descend(there);
+        self.stayed.pop();
+    }
+
+    /// Shares a leaf's value out. Coalitions lead to it that hold all who came and none who stayed;
+    /// with `a` of the ones and `b` of the others, the last of the former completes such a coalition in
+    /// `(a - 1)! b! / (a + b)!` of all orders for each of them, and the first of the latter ends it in
+    /// `a! (b - 1)! / (a + b)!`.
+    fn credit(&mut self, value: f64) {
+        let (came, stayed) = (self.came.len(), self.stayed.len());
+        let choices = (1..=came).fold(1.0, |choices, k| choices * (stayed + k) as f64 / k as f64);
+        for &player in &self.came {
+            self.out[player] += value / (choices * came as f64);
+        }
+        for &player in &self.stayed {
+            self.out[player] -= value / (choices * stayed as f64);
+        }
+    }
+}
+
 /// Puts a step on the path from `start` and spreads the weights over coalitions one larger.
 fn extend(steps: &mut Vec<Step>, start: usize, step: Step) {
     let depth = steps.len() - start;
@@ -179,16 +244,20 @@ mod tests {
         }
     }
 
-    /// Shapley's formula over all subsets.
+    /// Shapley's formula over all subsets of the columns.
     fn shapley(tree: &Tree, row: &[f32], column: u32) -> f64 {
-        let columns = row.len() as u32;
+        over_subsets(row.len() as u32, column, |coalition| game(tree, row, coalition, 0))
+    }
+
+    /// Shapley's formula over all subsets of `players`, for one of them.
+    fn over_subsets(players: u32, player: u32, worth: impl Fn(u32) -> f64) -> f64 {
         let factorial = |n: u32| (1..=n).map(f64::from).product::<f64>();
-        (0..1u32 << columns)
-            .filter(|coalition| coalition & (1 << column) == 0)
+        (0..1u32 << players)
+            .filter(|coalition| coalition & (1 << player) == 0)
             .map(|coalition| {
                 let size = coalition.count_ones();
-                let weight = factorial(size) * factorial(columns - size - 1) / factorial(columns);
-                weight * (game(tree, row, coalition | 1 << column, 0) - game(tree, row, coalition, 0))
+                let weight = factorial(size) * factorial(players - size - 1) / factorial(players);
+                weight * (worth(coalition | 1 << player) - worth(coalition))
             })
             .sum()
     }
@@ -208,6 +277,29 @@ mod tests {
             }
             let full = game(&tree, &row, u32::MAX, 0);
             prop_assert!((expectation(&tree) + found.iter().sum::<f64>() - full).abs() < 1e-12);
+        }
+
+        /// Of nine columns some are one player's.
+        #[test]
+        fn against_another_row_it_equals_shapley_over_all_subsets(seed: u64, depth in 0u32..8, players in 1usize..8) {
+            let mut random = Random::new(seed);
+            let tree = random_tree(&mut random, 9, depth);
+            let whose: Vec<usize> = (0..9).map(|column| column % players).collect();
+            let mut draw = || -> Vec<f32> {
+                (0..9).map(|_| if random.unit() < 0.2 { f32::NAN } else { random.unit() as f32 }).collect()
+            };
+            let (row, other) = (draw(), draw());
+            let worth = |coalition: u32| {
+                let came = |column: usize| coalition & (1 << whose[column]) != 0;
+                let mixed: Vec<f32> = (0..9).map(|i| if came(i) { row[i] } else { other[i] }).collect();
+                game(&tree, &mixed, u32::MAX, 0)
+            };
+            let mut found = vec![0.0; players];
+            add_against(&tree, &row, &other, &whose, &mut found);
+            for (player, value) in found.iter().enumerate() {
+                let want = over_subsets(players as u32, player as u32, worth);
+                prop_assert!((value - want).abs() < 1e-12, "{value} {want}");
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tract_onnx::Onnx;
+use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::{ModelProto, NodeProto};
 use tract_onnx::tract_core::model::TypedSimplePlan;
 use tract_onnx::tract_hir::internal::*;
@@ -14,10 +16,29 @@ use super::ops;
 /// Longest reason of tract's that is passed on.
 const LONGEST: usize = 300;
 
+/// Which number of the last output is taken, where there is one for each of several classes.
+#[derive(Copy, Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Place {
+    /// Its place.
+    pub(super) at: usize,
+    /// How many there are.
+    pub(super) of: usize,
+}
+
 fn framework() -> Onnx {
     let mut framework = tract_onnx::onnx();
     ops::register(&mut framework.op_register);
     framework
+}
+
+/// Reads a file, all of it.
+///
+/// # Errors
+/// A reason if it is no ONNX file.
+pub(super) fn parse(file: &[u8]) -> Result<ModelProto, String> {
+    let read = framework().proto_model_for_read(&mut Cursor::new(file));
+    read.map_err(|error| format!("tract cannot run it: it is no ONNX file ({error})"))
 }
 
 /// Reads a file and leaves of it what its last output needs; labels fall away, and with them what only they need.
@@ -25,9 +46,7 @@ fn framework() -> Onnx {
 /// # Errors
 /// A reason if it is no model of one table of features, or has an operator that is unknown here.
 pub(super) fn read(file: &[u8]) -> Result<ModelProto, String> {
-    let framework = framework();
-    let read = framework.proto_model_for_read(&mut Cursor::new(file));
-    let mut model = read.map_err(|error| format!("tract cannot run it: it is no ONNX file ({error})"))?;
+    let mut model = parse(file)?;
     let Some(graph) = &mut model.graph else { return Err("it holds no graph".to_owned()) };
     let Some(last) = graph.output.pop() else { return Err("it has no output".to_owned()) };
 
@@ -48,6 +67,9 @@ pub(super) fn read(file: &[u8]) -> Result<ModelProto, String> {
                 return Err("its last output is a label, or made of one; let it be the probability".to_owned());
             }
         }
+        if node.op_type == "LinearClassifier" && node.output.first().is_none_or(|label| !needed.contains(label)) {
+            number_labels(node);
+        }
     }
     (graph.node, graph.output) = (kept, vec![last]);
     // Hints that may fix the number of rows.
@@ -58,6 +80,7 @@ pub(super) fn read(file: &[u8]) -> Result<ModelProto, String> {
         let what = format!("it has {} inputs; it must take one table with all features as columns", graph.input.len());
         return Err(format!("{what} (in skl2onnx: one FloatTensorType in initial_types)"));
     }
+    let framework = framework();
     let unknown = |node: &&NodeProto| !framework.op_register.0.contains_key(&node.op_type);
     let unknown: BTreeSet<&str> = graph.node.iter().filter(unknown).map(|node| node.op_type.as_str()).collect();
     if !unknown.is_empty() {
@@ -65,6 +88,16 @@ pub(super) fn read(file: &[u8]) -> Result<ModelProto, String> {
         return Err(format!("tract cannot run it: it lacks the operators {}", unknown.join(", ")));
     }
     Ok(model)
+}
+
+/// Puts numbers in the place of a classifier's labels: tract takes no text for them, and nobody reads them.
+fn number_labels(node: &mut NodeProto) {
+    if let Some(labels) = node.attribute.iter_mut().find(|attribute| attribute.name == "classlabels_strings") {
+        labels.name = "classlabels_ints".to_owned();
+        labels.r#type = AttributeType::Ints as i32;
+        labels.ints = (0..).take(labels.strings.len()).collect();
+        labels.strings.clear();
+    }
 }
 
 /// Adds what a node reads, or the graphs within it.
@@ -95,7 +128,7 @@ pub(super) fn knows_gaps(model: &ModelProto) -> bool {
 fn closes_gaps(node: &NodeProto) -> bool {
     match node.op_type.as_str() {
         "Imputer" => ops::imputed(node).is_ok_and(|(gap, values)| gap.is_nan() && !values.iter().any(|x| x.is_nan())),
-        "TreeEnsembleClassifier" | "TreeEnsembleRegressor" => {
+        "TreeEnsembleClassifier" | "TreeEnsembleRegressor" | "TreeEnsemble" => {
             let tracks = node.get_attr_opt_slice::<i64>("nodes_missing_value_tracks_true");
             tracks.is_ok_and(|tracks| tracks.unwrap_or_default().iter().any(|&to| to != 0))
         }
@@ -107,15 +140,17 @@ fn closes_gaps(node: &NodeProto) -> bool {
 pub(super) struct Plan {
     plan: Arc<TypedSimplePlan>,
     shape: [usize; 2],
+    place: Option<Place>,
     kind: DatumType,
 }
 
 impl Plan {
-    /// Makes what [`read`] gave ready for `rows` rows of `columns` numbers.
+    /// Makes what [`read`] gave ready for `rows` rows of `columns` numbers; of its output the number in that place
+    /// is taken, else the last of one or two.
     ///
     /// # Errors
-    /// A reason if tract cannot run it on such rows, or its output is not one number or two a row.
-    pub(super) fn new(model: &ModelProto, rows: usize, columns: usize) -> Result<Plan, String> {
+    /// A reason if tract cannot run it on such rows, or its output holds another number of numbers a row.
+    pub(super) fn new(model: &ModelProto, rows: usize, columns: usize, place: Option<Place>) -> Result<Plan, String> {
         let ready = || -> TractResult<(Plan, usize)> {
             let model = framework().model_for_proto_model(model)?;
             // Rows are f32; a model of f64 gets them so.
@@ -125,13 +160,22 @@ impl Plan {
             let model = model.with_input_fact(0, fact)?.into_optimized()?;
             let axes = model.output_fact(0)?.shape.iter().map(|axis| axis.to_usize());
             let numbers = axes.product::<Result<usize, _>>()?;
-            Ok((Plan { plan: model.into_runnable()?, shape: [rows, columns], kind }, numbers))
+            Ok((Plan { plan: model.into_runnable()?, shape: [rows, columns], place, kind }, numbers))
+        };
+        let fits = |numbers: usize| match place {
+            Some(Place { at, of }) => at < of && rows.checked_mul(of) == Some(numbers),
+            None => numbers == rows || numbers == 2 * rows,
         };
         match ready() {
-            Ok((plan, numbers)) if numbers == rows || numbers == 2 * rows => Ok(plan),
+            Ok((plan, numbers)) if fits(numbers) => Ok(plan),
             Ok((_, numbers)) => {
                 let what = format!("its last output holds {numbers} numbers for {rows} rows");
-                Err(format!("{what}; it must be the probability, or those of two classes"))
+                Err(match place {
+                    Some(Place { of, .. }) => format!("{what}; it must be those of {of} classes"),
+                    None => format!(
+                        "{what}; it must be the probability, or those of two classes; of more, name one as onnx.class"
+                    ),
+                })
             }
             Err(error) => {
                 let reason: String = format!("{error:#}").chars().take(LONGEST).collect();
@@ -140,7 +184,7 @@ impl Plan {
         }
     }
 
-    /// The last number for each of the rows it was made for.
+    /// The number that is taken for each of the rows it was made for.
     ///
     /// # Errors
     /// What tract says; it also asserts in places, which is for the caller to catch.
@@ -152,7 +196,8 @@ impl Plan {
         let numbers = last.try_as_plain_ram()?;
         let numbers = numbers.as_slice::<f64>()?;
         let each = numbers.len() / self.shape[0];
-        ensure!(each > 0 && numbers.len().is_multiple_of(self.shape[0]), "it gives another number of rows");
-        Ok(numbers.chunks_exact(each).map(|row| row[each - 1]).collect())
+        let at = self.place.map_or(each.saturating_sub(1), |place| place.at);
+        ensure!(at < each && numbers.len().is_multiple_of(self.shape[0]), "it gives another number of rows");
+        Ok(numbers.chunks_exact(each).map(|row| row[at]).collect())
     }
 }

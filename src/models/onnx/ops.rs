@@ -29,7 +29,7 @@ struct RowByRow {
 
 /// What an operator does with a row.
 #[derive(Debug)]
-enum Work {
+pub(super) enum Work {
     /// `(x - offset) * scale`; one of each a column, or one for all.
     Scale { offset: Vec<f32>, scale: Vec<f32> },
     /// Puts a value, one a column or one for all, in the place of another (NaN as a rule).
@@ -50,42 +50,17 @@ enum Work {
 
 /// Adds the operators to tract's own.
 pub(super) fn register(ops: &mut OnnxOpRegister) {
-    ops.insert("Scaler", |_, node| {
-        let offset = node.get_attr_vec("offset")?;
-        built("Scaler", Work::Scale { offset, scale: node.get_attr_vec("scale")? })
-    });
-    ops.insert("Imputer", |_, node| {
-        let (missing, values) = imputed(node)?;
-        built("Imputer", Work::Impute { missing, values })
-    });
-    ops.insert("Binarizer", |_, node| {
-        built("Binarizer", Work::Binarize { threshold: node.get_attr_opt("threshold")?.unwrap_or(0.0) })
-    });
-    ops.insert("LabelEncoder", |_, node| {
-        let keys = numbers(node, "keys_floats", "keys_int64s")?;
-        let values = numbers(node, "values_floats", "values_int64s")?;
-        ensure!(keys.len() == values.len(), "LabelEncoder has {} keys and {} values", keys.len(), values.len());
-        let whole = node.get_attr_opt_slice::<i64>("values_int64s")?.is_some();
-        let other = if whole {
-            exact(node.get_attr_opt("default_int64")?.unwrap_or(-1))?
-        } else {
-            node.get_attr_opt("default_float")?.unwrap_or(-0.0)
-        };
-        built("LabelEncoder", Work::Encode { keys, values, other })
-    });
-    ops.insert("OneHotEncoder", |_, node| {
-        let categories = node.get_attr_slice::<i64>("cats_int64s")?;
-        let categories = categories.iter().map(|&category| exact(category)).collect::<TractResult<_>>()?;
-        let others = node.get_attr_opt::<i64>("zeros")?.unwrap_or(1) != 0;
-        built("OneHotEncoder", Work::OneHot { categories, others })
-    });
+    ops.insert("Scaler", |_, node| built("Scaler", Work::read(node)?));
+    ops.insert("Imputer", |_, node| built("Imputer", Work::read(node)?));
+    ops.insert("Binarizer", |_, node| built("Binarizer", Work::read(node)?));
+    ops.insert("LabelEncoder", |_, node| built("LabelEncoder", Work::read(node)?));
+    ops.insert("OneHotEncoder", |_, node| built("OneHotEncoder", Work::read(node)?));
     ops.insert("ArrayFeatureExtractor", pick);
-    ops.insert("TreeEnsembleClassifier", |_, node| {
-        built("TreeEnsembleClassifier", Work::Trees(Trees::classifier(node)?))
-    });
-    ops.insert("TreeEnsembleRegressor", |_, node| built("TreeEnsembleRegressor", Work::Trees(Trees::regressor(node)?)));
-    ops.insert("SVMClassifier", |_, node| built("SVMClassifier", Work::Machine(Machine::classifier(node)?)));
-    ops.insert("SVMRegressor", |_, node| built("SVMRegressor", Work::Machine(Machine::regressor(node)?)));
+    ops.insert("TreeEnsembleClassifier", |_, node| built("TreeEnsembleClassifier", Work::read(node)?));
+    ops.insert("TreeEnsembleRegressor", |_, node| built("TreeEnsembleRegressor", Work::read(node)?));
+    ops.insert("TreeEnsemble", |_, node| built("TreeEnsemble", Work::read(node)?));
+    ops.insert("SVMClassifier", |_, node| built("SVMClassifier", Work::read(node)?));
+    ops.insert("SVMRegressor", |_, node| built("SVMRegressor", Work::read(node)?));
     // A dictionary a row of the same numbers in the same order.
     ops.insert("ZipMap", |_, _| Ok((Box::<Identity>::default(), vec![])));
 }
@@ -145,8 +120,49 @@ fn same(a: f32, b: f32) -> bool {
 }
 
 impl Work {
+    /// The work of a node that picks nothing.
+    ///
+    /// # Errors
+    /// What of it cannot be used.
+    pub(super) fn read(node: &NodeProto) -> TractResult<Work> {
+        Ok(match node.op_type.as_str() {
+            "Scaler" => Work::Scale { offset: node.get_attr_vec("offset")?, scale: node.get_attr_vec("scale")? },
+            "Imputer" => {
+                let (missing, values) = imputed(node)?;
+                Work::Impute { missing, values }
+            }
+            "Binarizer" => Work::Binarize { threshold: node.get_attr_opt("threshold")?.unwrap_or(0.0) },
+            "LabelEncoder" => {
+                let keys = numbers(node, "keys_floats", "keys_int64s")?;
+                let values = numbers(node, "values_floats", "values_int64s")?;
+                ensure!(keys.len() == values.len(), "LabelEncoder has {} keys and {} values", keys.len(), values.len());
+                let whole = node.get_attr_opt_slice::<i64>("values_int64s")?.is_some();
+                let other = if whole {
+                    exact(node.get_attr_opt("default_int64")?.unwrap_or(-1))?
+                } else {
+                    node.get_attr_opt("default_float")?.unwrap_or(-0.0)
+                };
+                Work::Encode { keys, values, other }
+            }
+            "OneHotEncoder" => {
+                let categories = node.get_attr_slice::<i64>("cats_int64s")?;
+                let categories = categories.iter().map(|&category| exact(category)).collect::<TractResult<_>>()?;
+                Work::OneHot { categories, others: node.get_attr_opt::<i64>("zeros")?.unwrap_or(1) != 0 }
+            }
+            "TreeEnsembleClassifier" => Work::Trees(Trees::classifier(node)?),
+            "TreeEnsembleRegressor" => Work::Trees(Trees::regressor(node)?),
+            "TreeEnsemble" => Work::Trees(Trees::ensemble(node)?),
+            "SVMClassifier" => Work::Machine(Machine::classifier(node)?),
+            "SVMRegressor" => Work::Machine(Machine::regressor(node)?),
+            other => bail!("{other} is no work on a row"),
+        })
+    }
+
     /// The axes of the output in the place of a last axis of `columns`.
-    fn axes(&self, columns: usize) -> TractResult<TVec<usize>> {
+    ///
+    /// # Errors
+    /// Why the work does not fit such an axis.
+    pub(super) fn axes(&self, columns: usize) -> TractResult<TVec<usize>> {
         let fits = |values: usize| values == 1 || values == columns;
         ensure!(columns > 0, "it is given rows without columns");
         Ok(match self {
@@ -175,8 +191,11 @@ impl Work {
         })
     }
 
-    /// Appends what becomes of a row.
-    fn apply(&self, row: &[f32], out: &mut Vec<f32>) -> TractResult<()> {
+    /// Appends what becomes of a row of a width that [`Work::axes`] takes.
+    ///
+    /// # Errors
+    /// A code of the row is none of the categories.
+    pub(super) fn apply(&self, row: &[f32], out: &mut Vec<f32>) -> TractResult<()> {
         match self {
             Work::Scale { offset, scale } => out.extend(row.iter().enumerate().map(|(column, &x)| {
                 ((f64::from(x) - f64::from(of(offset, column))) * f64::from(of(scale, column))) as f32

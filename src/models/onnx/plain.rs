@@ -177,12 +177,13 @@ fn chain(graph: &GraphProto) -> Option<Vec<(&NodeProto, usize)>> {
 }
 
 /// A tensor that a file holds.
-struct Constant {
-    shape: Vec<usize>,
-    values: Vec<f64>,
+pub(super) struct Constant {
+    pub(super) shape: Vec<usize>,
+    pub(super) values: Vec<f64>,
 }
 
-fn constant(graph: &GraphProto, name: &str) -> Option<Constant> {
+/// The tensor of a name, if the file holds one of numbers.
+pub(super) fn constant(graph: &GraphProto, name: &str) -> Option<Constant> {
     let of_node = |node: &&NodeProto| node.op_type == "Constant" && node.output.first().is_some_and(|it| it == name);
     let held = graph.initializer.iter().find(|tensor| tensor.name == name);
     let tensor: &TensorProto = match held {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::tests::{bits, score};
-use super::super::{Bundle, Family, FitSpec};
+use super::super::{Bundle, Family, FitSpec, PanelSpec, Question, Target};
 use super::*;
 
 /// A field of a protocol buffer that holds bytes.
@@ -75,7 +75,7 @@ fn rows() -> Matrix {
 }
 
 fn hyper(output: OnnxOutput) -> OnnxHyper {
-    OnnxHyper { file: "model.onnx".to_owned(), output }
+    OnnxHyper { file: "model.onnx".to_owned(), output, ..OnnxHyper::default() }
 }
 
 /// What a model says of a row: its probability, or its log-odds.
@@ -145,7 +145,7 @@ fn the_explanation_of_a_linear_model_is_its_terms() {
     let exact = Foreign::take(&hyper(OnnxOutput::Logit), &logistic(&weights, 0.0, false), &x).unwrap();
     // The same, by tract and sampling.
     let model = graph::read(&logistic(&weights, 0.0, false)).unwrap();
-    let plan = |rows: usize| Plan::new(&model, rows, 3).unwrap();
+    let plan = |rows: usize| Plan::new(&model, rows, 3, None).unwrap();
     let engine = Engine::Tract { one: plan(1), many: Some(plan(BATCH)) };
     let sampled = Foreign { stored: exact.stored.clone(), engine };
     for (model, is_exact) in [(&exact, true), (&sampled, false)] {
@@ -164,6 +164,9 @@ fn the_explanation_of_a_linear_model_is_its_terms() {
 struct Fixture {
     rows: Vec<Vec<Option<f32>>>,
     probabilities: Vec<f64>,
+    /// Names of the classes, if there are more than two; each row has a probability of each.
+    #[serde(default)]
+    classes: Vec<String>,
     onnx: String,
 }
 
@@ -187,39 +190,59 @@ impl Fixture {
     }
 }
 
-/// Each with whether it is read as a plain network, and whether it deals with gaps itself.
-const FIXTURES: [(&str, bool, bool); 22] = [
-    ("logistic", true, true),
-    ("zipmap", true, true),
-    ("components", true, true),
-    ("selected", true, true),
-    ("mlp", true, true),
-    ("mlp_tanh", true, true),
-    ("torch", true, false),
-    ("forest", false, true),
-    ("forest_regressor", false, true),
-    ("raw_forest", false, false),
-    ("gradient_boosting", false, true),
-    ("hist_boosting", false, true),
-    ("xgboost", false, true),
-    ("lightgbm", false, true),
-    ("svc", false, true),
-    ("calibrated", false, true),
-    ("bagging", false, true),
-    ("bayes", false, true),
-    ("normalized", false, true),
-    ("unit_range", false, true),
-    ("one_hot", false, false),
-    ("ordinal", false, false),
+/// What runs a model.
+#[derive(Copy, Clone, PartialEq, Debug)]
+enum How {
+    Plain,
+    Trees,
+    Tract,
+}
+
+impl How {
+    fn of(model: &Foreign) -> How {
+        match &model.engine {
+            Engine::Own(Own::Plain(_)) => How::Plain,
+            Engine::Own(Own::Trees(_)) => How::Trees,
+            Engine::Tract { .. } => How::Tract,
+        }
+    }
+}
+
+/// Each with what runs it, and whether it deals with gaps itself.
+const FIXTURES: [(&str, How, bool); 24] = [
+    ("logistic", How::Plain, true),
+    ("zipmap", How::Plain, true),
+    ("components", How::Plain, true),
+    ("selected", How::Plain, true),
+    ("mlp", How::Plain, true),
+    ("mlp_tanh", How::Plain, true),
+    ("torch", How::Plain, false),
+    ("forest", How::Trees, true),
+    ("forest_regressor", How::Trees, true),
+    ("raw_forest", How::Trees, false),
+    ("mixed_forest", How::Trees, false),
+    ("tree_ensemble", How::Trees, false),
+    ("gradient_boosting", How::Trees, true),
+    ("hist_boosting", How::Trees, true),
+    ("xgboost", How::Trees, true),
+    ("lightgbm", How::Trees, true),
+    ("svc", How::Tract, true),
+    ("calibrated", How::Tract, true),
+    ("bagging", How::Tract, true),
+    ("bayes", How::Tract, true),
+    ("normalized", How::Tract, true),
+    ("unit_range", How::Tract, true),
+    ("one_hot", How::Tract, false),
+    ("ordinal", How::Tract, false),
 ];
 
 #[test]
 fn converted_models_give_the_probabilities_of_the_library_that_fitted_them() {
-    for (name, plain, _) in FIXTURES {
+    for (name, how, _) in FIXTURES {
         let fixture = Fixture::read(name);
         let (model, x) = (fixture.taken(), fixture.rows());
-        assert_eq!(model.stored.plain, plain, "{name}");
-        assert!(plain || model.stored.batches, "{name}");
+        assert_eq!(How::of(&model), how, "{name}");
+        assert_eq!(model.stored.batches, how == How::Tract, "{name}");
         for (row, want) in fixture.probabilities.iter().enumerate() {
             let found = said(&model, x.row(row), OnnxOutput::Probability);
             assert!((found - want).abs() < 1e-5, "{name}, row {row}: {found} {want}");
@@ -248,7 +271,7 @@ fn a_row_of_a_converted_model_has_the_same_bits_alone_in_a_batch_and_after_a_loa
 
 #[test]
 fn the_explanation_of_a_converted_model_adds_up() {
-    for (name, plain, _) in FIXTURES {
+    for (name, how, _) in FIXTURES {
         let fixture = Fixture::read(name);
         let (model, x) = (fixture.taken(), fixture.rows());
         for row in 0..3 {
@@ -256,29 +279,185 @@ fn the_explanation_of_a_converted_model_adds_up() {
             let Attribution { base, contributions, error } = model.attribute(x.row(row));
             let sum = base + contributions.iter().sum::<f64>();
             assert!((sum - margin).abs() < 1e-9, "{name}, row {row}: {sum} {margin}");
-            assert_eq!(error.is_none(), plain, "{name}");
+            assert_eq!(error.is_none(), how != How::Tract, "{name}");
         }
     }
 }
 
-#[test]
-fn many_rows_at_once_are_as_each_alone_and_one_that_fails_does_not_spoil_the_others() {
-    let fixture = Fixture::read("hist_boosting");
-    let (model, x) = (fixture.taken(), fixture.rows());
-    let mut rows = x.values().to_vec();
-    let found = model.batch(&mut rows);
-    let alone: Vec<f64> = (0..x.rows()).map(|row| model.margin(x.row(row))).collect();
-    assert_eq!((found.len(), rows.len()), (x.rows(), BATCH * x.columns()));
-    assert!(found.iter().zip(&alone).all(|(found, alone)| (found - alone).abs() < 1e-6));
+/// Shapley's formula over all subsets of the columns, each of which is the row's or the baseline's.
+fn over_subsets(model: &Foreign, row: &[f32]) -> Vec<f64> {
+    let baseline = &model.stored.baseline;
+    let columns = row.len() as u32;
+    let mixed = |set: u32| -> Vec<f32> {
+        let from = |(column, (&row, &base)): (usize, (&f32, &f32))| if set & (1 << column) != 0 { row } else { base };
+        row.iter().zip(baseline).enumerate().map(from).collect()
+    };
+    let worth: Vec<f64> = (0..1 << columns).map(|set| model.margin(&mixed(set))).collect();
+    let factorial = |n: u32| (1..=n).map(f64::from).product::<f64>();
+    let of_column = |column: u32| {
+        let without = (0..1u32 << columns).filter(|set| set & (1 << column) == 0);
+        let gain = |set: u32| {
+            let size = set.count_ones();
+            let weight = factorial(size) * factorial(columns - size - 1) / factorial(columns);
+            weight * (worth[(set | 1 << column) as usize] - worth[set as usize])
+        };
+        without.map(gain).sum::<f64>()
+    };
+    (0..columns).map(of_column).collect()
+}
 
+#[test]
+fn the_explanation_of_trees_is_shapley_s_formula_over_all_subsets() {
+    for (name, ..) in FIXTURES.into_iter().filter(|(_, how, _)| *how == How::Trees) {
+        let fixture = Fixture::read(name);
+        let (model, x) = (fixture.taken(), fixture.rows());
+        for row in 0..x.rows() {
+            let found = model.attribute(x.row(row));
+            assert_eq!(found.base.to_bits(), model.margin(&model.stored.baseline).to_bits(), "{name}");
+            for (column, (found, want)) in found.contributions.iter().zip(over_subsets(&model, x.row(row))).enumerate()
+            {
+                assert!((found - want).abs() < 1e-9, "{name}, row {row}, column {column}: {found} {want}");
+            }
+        }
+    }
+}
+
+/// The rows again and again.
+fn repeated(x: &Matrix, count: usize) -> Vec<f32> {
+    (0..count).flat_map(|row| x.row(row % x.rows()).iter().copied()).collect()
+}
+
+#[test]
+fn rows_have_the_same_bits_few_or_many_at_once() {
+    let mut row_by_row = Vec::new();
+    for (name, ..) in FIXTURES.into_iter().filter(|(_, how, _)| *how == How::Tract) {
+        let fixture = Fixture::read(name);
+        let (model, x) = (fixture.taken(), fixture.rows());
+        let full = bits(&model.batch(&mut repeated(&x, BATCH)));
+        let alone: Vec<f64> = (0..BATCH).map(|row| model.margin(x.row(row % x.rows()))).collect();
+        for count in [1, BATCH / 2 - 1, BATCH / 2, BATCH - 1] {
+            let mut rows = repeated(&x, count);
+            let found = model.batch(&mut rows);
+            assert_eq!(bits(&found), full[..count], "{name}, {count}");
+            assert!(found.iter().zip(&alone).all(|(found, alone)| (found - alone).abs() < 1e-6), "{name}");
+            let filled = if count < BATCH / 2 && model.stored.row_by_row { count } else { BATCH };
+            assert_eq!(rows.len(), filled * x.columns(), "{name}, {count}");
+        }
+        if model.stored.row_by_row {
+            assert_eq!(full, bits(&alone), "{name}");
+            row_by_row.push(name);
+        }
+    }
+    // The vectors of a support vector machine are gone through one row after the other.
+    assert!(row_by_row.contains(&"svc"), "{row_by_row:?}");
+}
+
+#[test]
+fn a_row_that_fails_does_not_spoil_those_beside_it() {
     // Its codes are 0, 1 and 2.
     let fixture = Fixture::read("one_hot");
     let (model, x) = (fixture.taken(), fixture.rows());
     let mut unknown = x.row(0).to_vec();
     unknown[6] = 7.0;
     assert!(model.margin(&unknown).is_nan());
-    let found = model.batch(&mut [x.row(0), &unknown].concat());
-    assert!((found[0] - model.margin(x.row(0))).abs() < 1e-6 && found[1].is_nan(), "{found:?}");
+    for count in [1, BATCH / 2] {
+        let mut rows = repeated(&x, count);
+        rows.extend_from_slice(&unknown);
+        let found = model.batch(&mut rows);
+        assert!(found[count].is_nan() && (found[0] - model.margin(x.row(0))).abs() < 1e-6, "{found:?}");
+        assert!(found[..count].iter().all(|margin| margin.is_finite()), "{found:?}");
+    }
+}
+
+#[test]
+fn of_several_classes_one_is_taken_by_its_name() {
+    let fixtures = [
+        ("classes_forest", How::Trees),
+        ("classes_boosting", How::Tract),
+        ("classes_linear", How::Tract),
+        ("classes_mlp", How::Tract),
+    ];
+    for (name, how) in fixtures {
+        let fixture = Fixture::read(name);
+        let (file, x) = (fixture.file(), fixture.rows());
+        let mut hyper = hyper(OnnxOutput::Probability);
+        assert_eq!(Foreign::classes(&hyper, &file).unwrap(), fixture.classes, "{name}");
+        for (at, class) in fixture.classes.iter().enumerate() {
+            hyper.class.clone_from(class);
+            let model = Foreign::take(&hyper, &file, &x).unwrap();
+            let loaded = Foreign::decode(&model.encode().unwrap()).unwrap();
+            assert_eq!(How::of(&model), how, "{name}");
+            for row in 0..x.rows() {
+                let (found, want) = (model.margin(x.row(row)), fixture.probabilities[row * 3 + at]);
+                assert!((found - want).abs() < 1e-5, "{name}, {class}, row {row}: {found} {want}");
+                assert_eq!(found.to_bits(), loaded.margin(x.row(row)).to_bits());
+            }
+            let Attribution { base, contributions, error } = model.attribute(x.row(0));
+            let sum = base + contributions.iter().sum::<f64>();
+            assert!((sum - model.margin(x.row(0))).abs() < 1e-9 && error.is_none() == (how == How::Trees), "{name}");
+            if how == How::Trees {
+                let off = contributions.iter().zip(over_subsets(&model, x.row(0))).map(|(a, b)| (a - b).abs());
+                assert!(off.fold(0.0, f64::max) < 1e-9, "{name}, {class}");
+            }
+        }
+        let refused = |hyper: &OnnxHyper| Foreign::take(hyper, &file, &x).unwrap_err().to_string();
+        let none = refused(&OnnxHyper { class: "moon".to_owned(), ..hyper.clone() });
+        assert!(none.contains(&fixture.classes.join(", ")) && none.contains("none is 'moon'"), "{none}");
+        let unasked = refused(&OnnxHyper { class: String::new(), ..hyper.clone() });
+        assert!(unasked.contains("name one as onnx.class"), "{unasked}");
+        let classes = vec!["moon".to_owned(), "sun".to_owned()];
+        let two = refused(&OnnxHyper { class: "sun".to_owned(), classes, ..hyper.clone() });
+        assert!(two.contains("3 numbers for 1 rows") && two.contains("2 classes"), "{two}");
+    }
+    let nameless = logistic(&[1.0, 2.0, 3.0], 0.0, true);
+    let error = Foreign::classes(&hyper(OnnxOutput::Probability), &nameless).unwrap_err().to_string();
+    assert!(error.contains("onnx.classes"), "{error}");
+}
+
+/// A panel of which each head takes its class of the file; `names`: of the label, in another order than the file's.
+fn panel(name: &str, names: &[&str], classes: &[&str]) -> Result<Bundle, ModelError> {
+    let fixture = Fixture::read(name);
+    let x = fixture.rows();
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<String>>();
+    let targets: Vec<Target> = (0..x.rows()).map(|row| Target::Class(row % names.len())).collect();
+    let question = Question::Class { names: owned(names), watched: 2 };
+    let labels: Vec<bool> = targets.iter().map(|target| question.watched(*target).unwrap()).collect();
+    let features = (0..x.columns()).map(|column| format!("feature_{column}")).collect();
+    let mut spec = FitSpec::new(Family::Onnx, "test", features, "spec");
+    spec.params.onnx.file = "model.onnx".to_owned();
+    spec.params.onnx.classes = owned(classes);
+    spec.onnx = Some(fixture.file());
+    spec.panel = Some(PanelSpec { question, train: targets.clone(), tuning: targets });
+    Bundle::fit(spec, &x, &labels, &x, &labels)
+}
+
+#[test]
+fn a_label_of_several_classes_is_answered_by_a_model_of_as_many() {
+    let names = ["home", "ward", "died"];
+    for (name, classes) in [("classes_forest", &[][..]), ("classes_boosting", &["died", "home", "ward"])] {
+        let bundle = panel(name, &names, classes).unwrap();
+        let (files, _) = bundle.to_files().unwrap();
+        let loaded = Bundle::from_files(&files).unwrap();
+        let heads: serde_json::Value = serde_json::from_slice(&files["model.json"]).unwrap();
+        let place = |head: usize| heads["heads"][head]["member"]["model"]["place"]["at"].as_u64().unwrap();
+        assert_eq!([place(0), place(1), place(2)], [1, 2, 0], "{name}");
+        assert_eq!(bundle.output_names(), names);
+        let x = Fixture::read(name).rows();
+        for row in 0..x.rows() {
+            let explanation = bundle.explain(x.row(row)).unwrap();
+            let sum = explanation.base + explanation.contributions.iter().sum::<f64>();
+            assert!((sum - explanation.risk).abs() < 1e-9, "{name}: {explanation:?}");
+            let mut told = Vec::new();
+            loaded.outputs(x.row(row), &mut told).unwrap();
+            assert!((told.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+            assert_eq!(told[2].to_bits(), explanation.risk.to_bits());
+        }
+    }
+    let refused = |names: &[&str], classes: &[&str]| panel("classes_forest", names, classes).unwrap_err().to_string();
+    let other = refused(&["home", "ward", "moon"], &[]);
+    assert!(other.contains("classes died, home, ward, the label home, ward, moon"), "{other}");
+    assert!(refused(&["home", "ward", "died", "moon"], &[]).contains("died, home, ward, the label"));
+    assert!(refused(&["home", "ward", "died"], &["home", "ward", "home"]).contains("the label"));
 }
 
 fn bundle(name: &str) -> (Bundle, Matrix) {
@@ -388,7 +567,7 @@ fn how_long_an_explanation_takes() {
         let taken = Foreign::take(&hyper(OnnxOutput::Probability), &file, &x).unwrap();
         let model = graph::read(&file).unwrap();
         let tract = |many: bool| {
-            let plan = |rows: usize| Plan::new(&model, rows, x.columns()).unwrap();
+            let plan = |rows: usize| Plan::new(&model, rows, x.columns(), None).unwrap();
             let engine = Engine::Tract { one: plan(1), many: many.then(|| plan(BATCH)) };
             Foreign { stored: taken.stored.clone(), engine }
         };

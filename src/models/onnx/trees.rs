@@ -1,8 +1,10 @@
-//! Ensembles of decision trees, as `TreeEnsembleClassifier` and `TreeEnsembleRegressor` have them.
+//! Ensembles of decision trees, as `TreeEnsembleClassifier`, `TreeEnsembleRegressor` and `TreeEnsemble` have them.
 //!
 //! tract's own follow the indices of a file unchecked, know of two classes only where each has a base value,
 //! and have no regressor. Here each index is checked when the model is taken in, and no walk can run in a circle.
 //! What the definition leaves open (one score for two classes) is done as onnxruntime does it.
+
+mod five;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,6 +12,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::super::calibration::sigmoid;
+use super::super::trees::Tree;
 
 /// Most classes or targets.
 const MOST_TARGETS: usize = 1_000;
@@ -28,6 +31,16 @@ pub(super) struct Trees {
     /// Of two classes with scores for one: whether no score is negative, so that it is a probability already.
     single: Option<bool>,
     post: Post,
+}
+
+/// An output that is a sum over leaves, or the sigmoid of one.
+#[derive(Debug)]
+pub(super) struct Sum {
+    /// As our own models have them.
+    pub(super) trees: Vec<Tree>,
+    pub(super) offset: f64,
+    /// Whether the output is the sigmoid of the sum.
+    pub(super) squashed: bool,
 }
 
 #[derive(Copy, Clone, Debug)]
@@ -164,14 +177,7 @@ impl Trees {
         let rooted: BTreeSet<i64> = roots.iter().map(|&root| trees[root]).collect();
         let all: BTreeSet<i64> = trees.iter().copied().collect();
         ensure!(!all.is_empty() && rooted == all && rooted.len() == roots.len(), "a tree has no root, or several");
-        let (mut reached, mut open) = (0, roots.clone());
-        while let Some(place) = open.pop() {
-            reached += 1;
-            if let Node::Branch { yes, no, .. } = nodes[place] {
-                open.extend([yes, no]);
-            }
-        }
-        ensure!(reached == count, "it has nodes to which no root leads");
+        check_reached(&nodes, &roots)?;
 
         let whole = |name: &str| node.get_attr_slice::<i64>(&format!("{prefix}_{name}"));
         let (trees, ids, to) = (whole("treeids")?, whole("nodeids")?, whole("ids")?);
@@ -222,6 +228,71 @@ impl Trees {
     /// Numbers that come of a row.
     pub(super) fn outputs(&self) -> usize {
         if self.single.is_some() { 2 } else { self.targets }
+    }
+
+    /// How the output in that place is a sum over leaves, if it is and each branch parts smaller numbers from larger.
+    pub(super) fn sum(&self, output: usize) -> Option<Sum> {
+        let squashed = self.post != Post::None;
+        // How much a weight for each target counts.
+        let mut factors = vec![0.0; self.targets];
+        let mut offset = 0.0;
+        match (self.single, self.post) {
+            (Some(_), _) if output == 1 => factors[0] = 1.0,
+            (Some(positive), _) if output == 0 => {
+                factors[0] = -1.0;
+                offset = if positive && !squashed { 1.0 } else { 0.0 };
+            }
+            (None, Post::None | Post::Logistic) => *factors.get_mut(output)? = 1.0,
+            // Of two numbers, one's share is the sigmoid of its difference from the other.
+            (None, Post::Softmax) if self.targets == 2 && output < 2 => {
+                factors = vec![-1.0; 2];
+                factors[output] = 1.0;
+            }
+            _ => return None,
+        }
+        offset += factors.iter().zip(&self.base).map(|(factor, base)| factor * base).sum::<f64>();
+        match self.aggregate {
+            Aggregate::Sum => {}
+            Aggregate::Average => factors.iter_mut().for_each(|factor| *factor /= self.roots.len() as f64),
+            Aggregate::Min | Aggregate::Max => return None,
+        }
+        let trees = self.roots.iter().map(|&root| self.tree(root, &factors)).collect::<Option<_>>()?;
+        Some(Sum { trees, offset, squashed })
+    }
+
+    /// A tree as our own models have it; a leaf's value are its weights by their factors.
+    fn tree(&self, root: usize, factors: &[f64]) -> Option<Tree> {
+        let mut tree = Tree::default();
+        // How many training rows came along a file need not say.
+        let push = |tree: &mut Tree| tree.push_leaf(0.0, 1.0);
+        push(&mut tree);
+        let mut open = vec![(root, 0)];
+        while let Some((from, at)) = open.pop() {
+            match self.nodes[from] {
+                Node::Leaf { from, to } => {
+                    let weights = &self.weights[from..to];
+                    tree.value[at] = weights.iter().map(|&(target, weight)| factors[target] * weight).sum();
+                }
+                Node::Branch { feature, test, value, gap, yes, no } => {
+                    // What is below the threshold goes left.
+                    let (threshold, yes_is_left) = match test {
+                        Test::AtMost => (value.next_up(), true),
+                        Test::Below => (value, true),
+                        Test::AtLeast => (value, false),
+                        Test::Above => (value.next_up(), false),
+                        Test::Equal | Test::Other => return None,
+                    };
+                    let [left, right] = if yes_is_left { [yes, no] } else { [no, yes] };
+                    let next = u32::try_from(tree.len()).ok()?;
+                    push(&mut tree);
+                    push(&mut tree);
+                    let missing_left = gap == yes_is_left;
+                    tree.split(at, u32::try_from(feature).ok()?, threshold, missing_left, [next, next + 1]);
+                    open.extend([(left, next as usize), (right, next as usize + 1)]);
+                }
+            }
+        }
+        Some(tree)
     }
 
     /// Appends what comes of a row, which has [`Trees::features`] columns at least.
@@ -301,6 +372,19 @@ impl Test {
     }
 }
 
+/// Checks that each node is reached from a root, and from one only. No node may have two parents, nor a root any.
+fn check_reached(nodes: &[Node], roots: &[usize]) -> TractResult<()> {
+    let (mut reached, mut open) = (0, roots.to_vec());
+    while let Some(place) = open.pop() {
+        reached += 1;
+        if let Node::Branch { yes, no, .. } = nodes[place] {
+            open.extend([yes, no]);
+        }
+    }
+    ensure!(reached == nodes.len(), "it has nodes to which no root leads");
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use tract_onnx::pb::AttributeProto;
@@ -308,11 +392,11 @@ mod tests {
 
     use super::*;
 
-    fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
+    pub(super) fn attribute(name: &str, kind: AttributeType) -> AttributeProto {
         AttributeProto { name: name.to_owned(), r#type: kind as i32, ..AttributeProto::default() }
     }
 
-    fn whole(name: &str, ints: &[i64]) -> AttributeProto {
+    pub(super) fn whole(name: &str, ints: &[i64]) -> AttributeProto {
         AttributeProto { ints: ints.to_vec(), ..attribute(name, AttributeType::Ints) }
     }
 
@@ -352,7 +436,7 @@ mod tests {
         NodeProto { attribute, ..NodeProto::default() }
     }
 
-    fn of(trees: &Trees, row: &[f32]) -> Vec<f32> {
+    pub(super) fn of(trees: &Trees, row: &[f32]) -> Vec<f32> {
         let mut out = Vec::new();
         trees.apply(row, &mut out);
         assert_eq!(out.len(), trees.outputs());
@@ -404,6 +488,56 @@ mod tests {
         let both = [whole("class_ids", &[0, 0, 1, 1]), word("post_transform", "SOFTMAX")];
         let found = class(&both);
         assert!((found[1] - sigmoid(8.0) as f32).abs() < 1e-7 && (found[0] + found[1] - 1.0).abs() < 1e-6);
+    }
+
+    /// What our own trees say of the output in that place.
+    fn summed(trees: &Trees, output: usize, row: &[f32]) -> Option<f64> {
+        let Sum { trees, offset, squashed } = trees.sum(output)?;
+        let mut margin = Vec::new();
+        super::super::super::trees::Ensemble::new(2, offset, 1.0, trees).unwrap().margins(row, &mut margin);
+        Some(if squashed { sigmoid(margin[0]) } else { margin[0] })
+    }
+
+    #[test]
+    fn what_is_a_sum_over_leaves_is_one_of_our_own_trees() {
+        let (nan, labels) = (f32::NAN, whole("classlabels_int64s", &[0, 1]));
+        let post = |how: &str| word("post_transform", how);
+        let same = |trees: &Trees| {
+            let near = [0.0, -0.0, 1.0f32.next_down(), 1.0, 1.0f32.next_up(), -5.0, 2.0, nan];
+            for row in near.iter().flat_map(|&a| near.map(|b| [a, b])) {
+                for (output, want) in of(trees, &row).into_iter().enumerate() {
+                    let found = summed(trees, output, &row).unwrap();
+                    assert!((found - f64::from(want)).abs() < 1e-5, "{row:?}: {found} {want}");
+                }
+            }
+        };
+        for test in ["BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT"] {
+            for gap in [0, 1] {
+                let gaps = whole("nodes_missing_value_tracks_true", &[gap, 0, 0, 1 - gap, 0, 0]);
+                let average = word("aggregate_function", "AVERAGE");
+                let base = floats("base_values", &[0.5]);
+                same(&Trees::regressor(&two_trees(test, "target", &[gaps.clone(), base])).unwrap());
+                same(&Trees::regressor(&two_trees(test, "target", &[gaps, average, post("LOGISTIC")])).unwrap());
+            }
+        }
+        let weights = |weights: &[f32; 4]| floats("class_weights", weights);
+        let both = whole("class_ids", &[0, 1, 1, 0]);
+        for more in [
+            vec![labels.clone(), weights(&[0.25, 0.0, 0.5, 0.0])],
+            vec![labels.clone(), weights(&[0.25, -1.0, 0.5, 0.0])],
+            vec![labels.clone(), weights(&[0.25, -1.0, 0.5, 0.0]), post("LOGISTIC")],
+            vec![labels.clone(), weights(&[0.25, 0.5, 0.5, 0.75]), both.clone()],
+            vec![labels.clone(), weights(&[0.25, -1.0, 0.5, 2.0]), both.clone(), post("SOFTMAX")],
+        ] {
+            same(&Trees::classifier(&two_trees("BRANCH_LEQ", "class", &more)).unwrap());
+        }
+        // Of three classes the softmax is no sigmoid of a sum, nor is a least leaf a sum, nor has an equality a side.
+        let three = [whole("classlabels_int64s", &[0, 1, 2]), both, post("SOFTMAX")];
+        assert!(Trees::classifier(&two_trees("BRANCH_LEQ", "class", &three)).unwrap().sum(1).is_none());
+        let least = [word("aggregate_function", "MIN")];
+        assert!(Trees::regressor(&two_trees("BRANCH_LEQ", "target", &least)).unwrap().sum(0).is_none());
+        assert!(Trees::regressor(&two_trees("BRANCH_EQ", "target", &[])).unwrap().sum(0).is_none());
+        assert!(Trees::regressor(&two_trees("BRANCH_LEQ", "target", &[])).unwrap().sum(1).is_none());
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use super::{Head, Panel, Question, Scale, Target};
 use crate::models::calibration::Calibration;
 use crate::models::member::Member;
+use crate::models::onnx::Foreign;
 use crate::models::{Family, FitSpec, Matrix, ModelError};
 
 /// What a panel is fitted for, and what became of its rows.
@@ -71,10 +72,6 @@ impl Panel {
         found: &mut BTreeMap<String, f64>,
     ) -> Result<Panel, ModelError> {
         let PanelSpec { question, .. } = panel;
-        if spec.family == Family::Onnx {
-            let reason = "answers yes or no, and there is one of it; a panel needs one a head".to_owned();
-            return Err(ModelError::fit(Family::Onnx, reason));
-        }
         question.check().map_err(|reason| ModelError::Parameter { name: "label", reason })?;
         let scale = Scale::of(question, &panel.train);
         let names: Vec<String> = match (question, &scale) {
@@ -82,7 +79,10 @@ impl Panel {
             (_, scale) => scale.iter().flat_map(Scale::names).collect(),
         };
         // Neither is this one's business, and the targets are many.
-        let own = FitSpec { panel: None, tuning_groups: None, ..spec.clone() };
+        let mut own = FitSpec { panel: None, tuning_groups: None, ..spec.clone() };
+        if spec.family == Family::Onnx {
+            check_classes(spec, question)?;
+        }
         let mut heads = Vec::with_capacity(names.len());
         for (k, name) in names.iter().enumerate() {
             let told = |target: Target| answer(question, scale.as_ref(), k, target);
@@ -93,6 +93,11 @@ impl Panel {
             }
             let (x, groups) = answers.pick(train, spec.groups.as_deref());
             let mut of_head = BTreeMap::new();
+            if spec.family == Family::Onnx {
+                // Each head is the same file, of which it takes its own class.
+                own.params.onnx.class.clone_from(name);
+                own.params.check(Family::Onnx)?;
+            }
             let member =
                 Member::fit(spec.family, &FitSpec { groups, ..own.clone() }, &x, &answers.labels, &mut of_head)?;
             let heard = Answers::of(&panel.tuning, told);
@@ -115,6 +120,31 @@ impl Panel {
         Panel::new(question.clone(), train.columns(), heads, scale)
             .map_err(|reason| ModelError::fit(spec.family, reason))
     }
+}
+
+/// Checks that a user's own model tells just the classes that are asked of.
+fn check_classes(spec: &FitSpec, question: &Question) -> Result<(), ModelError> {
+    let Question::Class { names, .. } = question else {
+        let reason = "answers yes or no, or which of several classes; for when and how much a panel needs one a head";
+        return Err(ModelError::fit(Family::Onnx, reason));
+    };
+    // Without a file the heads say what is amiss.
+    let (hyper, Some(file)) = (&spec.params.onnx, &spec.onnx) else { return Ok(()) };
+    if !hyper.class.is_empty() {
+        return Err(ModelError::Parameter {
+            name: "onnx.class",
+            reason: "must be left out where the label has classes",
+        });
+    }
+    let told = Foreign::classes(hyper, file)?;
+    let is_same = told.len() == names.len() && names.iter().all(|name| told.contains(name));
+    if is_same {
+        return Ok(());
+    }
+    let what = format!("it tells the classes {}, the label {}", told.join(", "), names.join(", "));
+    let remedy =
+        "name them alike, or name as onnx.classes what the numbers of its last output stand for, in their order";
+    Err(ModelError::Import { reason: format!("{what}; {remedy}") })
 }
 
 /// The mean of amounts.
