@@ -1,21 +1,13 @@
 //! A model that abstains, on a real broker: no risk, the reason in scores and alerts, once and in order.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
+use crate::chart::{heart_rate, lactate, line, site};
 use crate::peer::{Place, Read, read_settled, read_topic, read_until};
-
-const FEATURES: &str = r#"
-[[feature]]
-concepts = ["lactate", "heart_rate"]
-windows = ["24h"]
-aggregates = ["last"]
-"#;
 
 const TASK: &str = r#"
 name = "transfer"
@@ -62,36 +54,6 @@ windows:
     end_inclusive: true
     label: transfer
 "#;
-
-/// A site with the hospital's concepts and rules, and this one task.
-fn site(dir: &Path) -> PathBuf {
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/hospital");
-    std::fs::create_dir_all(dir.join("tasks")).unwrap();
-    for name in ["auscult.toml", "concepts.csv", "normalize.sql"] {
-        std::fs::copy(from.join(name), dir.join(name)).unwrap();
-    }
-    for (name, text) in [("features.toml", FEATURES), ("tasks/transfer.toml", TASK), ("tasks/transfer.yaml", LABELS)] {
-        std::fs::write(dir.join(name), text).unwrap();
-    }
-    dir.to_owned()
-}
-
-/// A line that something was so many hours after the first of March, and was known at once.
-fn line(patient: &str, hour: i64, what: Value) -> String {
-    let start: DateTime<Utc> = "2026-03-01T00:00:00Z".parse().unwrap();
-    let time = (start + TimeDelta::hours(hour)).to_rfc3339_opts(SecondsFormat::Secs, true);
-    let mut record = json!({"patient": patient, "time": time, "recorded": time});
-    record.as_object_mut().unwrap().extend(what.as_object().unwrap().clone());
-    format!("{record}\n")
-}
-
-fn heart_rate(patient: &str, hour: i64, value: u32) -> String {
-    line(patient, hour, json!({"system": "http://loinc.org", "code": "8867-4", "value": value, "unit": "/min"}))
-}
-
-fn lactate(patient: &str, hour: i64, value: u32) -> String {
-    line(patient, hour, json!({"system": "http://loinc.org", "code": "2524-7", "value": value, "unit": "mmol/L"}))
-}
 
 /// Stays in which a lactate of 7 to 10 mostly, one of 1 to 3 seldom, and one of 4 to 6 every other time comes
 /// before a transfer.
@@ -142,7 +104,8 @@ fn what_a_model_does_not_know_raises_nothing_and_is_said_of_an_alert_that_stands
     let Some(broker) = Broker::start() else { return };
     let bootstrap = &broker.bootstrap;
     let dir = tempfile::TempDir::new().unwrap();
-    let mut place = Place::of(site(&dir.path().join("site")), bootstrap);
+    let tasks = [("transfer.toml", TASK), ("transfer.yaml", LABELS)];
+    let mut place = Place::of(site(&dir.path().join("site"), &tasks), bootstrap);
     // Short, since processes die here.
     place.set("AUSCULT__TIME__CLOCK", "events").set("AUSCULT__KAFKA__SESSION", "6s");
     let past = place.file("past.jsonl", history().as_bytes());

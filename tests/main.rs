@@ -12,9 +12,11 @@
 )]
 
 mod broker;
+mod chart;
 mod layering;
 mod own_topics;
 mod peer;
+mod predictions;
 #[path = "benches/process.rs"]
 #[allow(dead_code, reason = "benchmarks ask for more")]
 mod process;
@@ -29,6 +31,7 @@ mod features;
 mod identity;
 mod labels;
 mod mortality;
+mod panel;
 mod redrive;
 mod synthea;
 mod verify;

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::broker::Broker;
 use crate::peer::{Daemon, Place, Read, read_settled, read_topic, shared};
+use crate::predictions::predictions;
 
 const ROLES: [&str; 4] = ["normalize", "score", "archive", "train,serve"];
 
@@ -163,12 +164,12 @@ fn one_score_a_stay_at_48_hours_equal_to_offline_and_after_restarts_invariant_02
     let mut offline = Place::new("physionet2012", &broker.bootstrap);
     offline.set("AUSCULT__REGISTRY__URL", &format!("file://{}", place.path("registry")));
     offline.json(&["import", "--format", "flat", &text(&files.live_with_outcome)]);
-    let predictions = offline.path("predictions.parquet");
-    let evaluation =
-        offline.json(&["evaluate", "--task", "icu_mortality", "--split", "all", "--predictions", &predictions]);
+    let file = offline.path("predictions.parquet");
+    let evaluation = offline.json(&["evaluate", "--task", "icu_mortality", "--split", "all", "--predictions", &file]);
     println!("evaluated on the live stays: {evaluation}");
     let (mut same, mut outside) = (0, 0);
-    for (key, risk) in parquet_risks(&predictions) {
+    for (key, columns) in predictions(&file) {
+        let risk = columns["predicted_boolean_probability"];
         match live_scores.get(&key) {
             Some(live) => {
                 assert_eq!(live.to_bits(), risk.to_bits(), "{key:?}");
@@ -185,24 +186,4 @@ fn one_score_a_stay_at_48_hours_equal_to_offline_and_after_restarts_invariant_02
     if history >= 3000 {
         assert!(evaluation["auroc"].as_f64().unwrap() >= 0.84, "{evaluation}");
     }
-}
-
-fn parquet_risks(path: &str) -> Vec<((String, String), f64)> {
-    use arrow::array::AsArray;
-    use arrow::datatypes::{Float64Type, Int64Type, TimestampMicrosecondType};
-    let file = std::fs::File::open(path).unwrap();
-    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap().build().unwrap();
-    let mut risks = Vec::new();
-    for batch in reader {
-        let batch = batch.unwrap();
-        let subject = batch.column_by_name("subject_id").unwrap().as_primitive::<Int64Type>().clone();
-        let time = batch.column_by_name("prediction_time").unwrap().as_primitive::<TimestampMicrosecondType>().clone();
-        let risk = batch.column_by_name("predicted_boolean_probability").unwrap().as_primitive::<Float64Type>().clone();
-        for i in 0..batch.num_rows() {
-            let time = chrono::DateTime::from_timestamp_micros(time.value(i)).unwrap();
-            let time = time.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
-            risks.push(((subject.value(i).to_string(), time), risk.value(i)));
-        }
-    }
-    risks
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::matrix::Row;
-use crate::models::{Assessment, Bundle, Doubt, Matrix, ModelError, Scratch};
+use crate::models::{Assessment, Bundle, Doubt};
 
 /// What a model that abstains does on labelled rows.
 #[derive(Clone, PartialEq, Debug, Serialize)]
@@ -34,13 +34,6 @@ pub struct OfOutcome {
     /// Share of them whose outcome was among the possible ones: what was stated is one minus the
     /// error rate.
     pub coverage: Option<f64>,
-}
-
-/// The assessments of a matrix's rows.
-pub(super) fn assess(bundle: &Bundle, matrix: &Matrix) -> Result<Vec<Assessment>, ModelError> {
-    let mut assessed = Vec::with_capacity(matrix.rows());
-    bundle.assess(matrix.values(), &mut Scratch::default(), &mut assessed)?;
-    Ok(assessed)
 }
 
 impl Abstention {

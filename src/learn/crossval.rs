@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use super::LearnError;
 use super::aside::aside;
-use super::evaluate::score;
-use super::matrix::{Dataset, LeftOut, Row, Source, dataset, panel_of, seen, write_rows};
+use super::evaluate::{JudgedRows, scored};
+use super::matrix::{Dataset, LeftOut, Row, Source, dataset, panel_of, write_rows};
 use super::metrics::{Metrics, Scored, evaluate};
+use super::panel::{PanelFigures, PanelRows};
 use super::sample::{Sampled, sample};
 use super::task::Task;
 use crate::models::{Bundle, Family, FitSpec, Folds, Matrix, ModelError, Question};
@@ -83,6 +84,15 @@ pub struct Judged {
     pub pooled: Figures,
     /// Bootstrap interval of the pooled AUROC at 95 %, drawing subjects.
     pub auroc_ci: Option<[f64; 2]>,
+    /// Figures of the whole answer, where the label is more than yes or no; those before are of what the task watches.
+    /// Of all rows together, each as its own fold's model answers it, and also of those that were lost from sight. An
+    /// amount's cuts are those that all folds share, the level that is watched among them; its baseline is the mean
+    /// that the folds' training rows have on average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub panel: Option<PanelFigures>,
+    /// How many features `[train.select]` kept, as in [`TrainReport`](super::TrainReport): mean over the folds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub features_kept: Option<f64>,
     /// Of each fold.
     pub by_fold: Vec<Figures>,
     /// Mean wall time of a fit, calibration included.
@@ -108,9 +118,13 @@ pub struct Figures {
     pub ece: Option<f64>,
 }
 
+/// Columns of numbers, by name.
+type Columns = Vec<(String, Vec<f64>)>;
+
 /// Judges families by cross-validation on the labelled rows of a task. `predictions`: a Parquet file of each row's
-/// risks, from the models that did not see its subject: `subject_id`, `prediction_time`, `boolean_value`, `fold` and a
-/// column `risk_FAMILY` of each family that could be fitted.
+/// risks, from the models that did not see its subject: `subject_id`, `prediction_time`, `boolean_value`, `fold` and of
+/// each family that could be fitted a column `risk_FAMILY` and, where the label is more than yes or no, a column
+/// `predicted_NAME_FAMILY` of each name that all its folds' models tell.
 ///
 /// Computes on the calling thread, as [`train`](super::train) does.
 ///
@@ -153,12 +167,12 @@ pub async fn crossval(
         ..FitSpec::new(task.train.family, &task.name, spec.names().to_vec(), spec.hash())
     };
     let question = task.wanted.as_ref().map(|wanted| &wanted.question);
-    let mut risks: Vec<(Family, Vec<Option<f64>>)> = Vec::new();
+    let mut columns = Vec::new();
     let reports = aside(progress, |say| {
         let report =
             |&family: &Family| match judge(&FitSpec { family, ..own.clone() }, question, &x, &rows, &dealt, say) {
                 Ok((judged, told)) => {
-                    risks.push((family, told));
+                    columns.extend(told.into_iter().map(|(name, values)| (format!("{name}_{family}"), values)));
                     FamilyReport { family, refused: None, judged: Some(judged) }
                 }
                 Err(error) => FamilyReport { family, refused: Some(error.to_string()), judged: None },
@@ -166,7 +180,7 @@ pub async fn crossval(
         families.iter().map(report).collect()
     })?;
     if let Some(path) = predictions {
-        write(path, &rows, &dealt, risks)?;
+        write(path, &rows, &dealt, columns)?;
     }
     Ok(Crossval {
         task: task.name.clone(),
@@ -182,24 +196,23 @@ pub async fn crossval(
     })
 }
 
-/// Writes the rows with their risks.
-fn write(path: &Path, rows: &[Row], folds: &Folds, risks: Vec<(Family, Vec<Option<f64>>)>) -> Result<(), LearnError> {
-    let known: Vec<usize> = (0..rows.len()).filter(|&row| rows[row].seen).collect();
-    let mut fold_of = vec![0; rows.len()];
+/// Writes the rows of which the outcome is known, with columns as [`judge`] gives them.
+fn write(path: &Path, rows: &[Row], folds: &Folds, told: Columns) -> Result<(), LearnError> {
+    let (mut known, mut fold_of) = (Vec::new(), Vec::new());
     for fold in 0..folds.count() {
-        folds.held(fold).into_iter().for_each(|row| fold_of[row] = fold as i32);
+        known.extend(folds.held(fold).into_iter().map(|row| rows[row]).filter(|row| row.seen));
+        fold_of.resize(known.len(), fold as i32);
     }
-    let fold_of = Int32Array::from_iter_values(known.iter().map(|&row| fold_of[row]));
-    let mut columns: Vec<(Field, ArrayRef)> = vec![(Field::new("fold", DataType::Int32, false), Arc::new(fold_of))];
-    for (family, risks) in risks {
-        let risks = Float64Array::from_iter(known.iter().map(|&row| risks[row]));
-        columns.push((Field::new(format!("risk_{family}"), DataType::Float64, true), Arc::new(risks)));
+    let mut columns: Vec<(Field, ArrayRef)> =
+        vec![(Field::new("fold", DataType::Int32, false), Arc::new(Int32Array::from(fold_of)))];
+    for (name, values) in told {
+        columns.push((Field::new(name, DataType::Float64, false), Arc::new(Float64Array::from(values))));
     }
-    write_rows(path, &known.iter().map(|&row| rows[row]).collect::<Vec<Row>>(), columns)
+    write_rows(path, &known, columns)
 }
 
-/// Fits and scores every fold with the family and the hyperparameters of `own`; beside the figures the risk of each row
-/// of which the outcome is known.
+/// Fits and scores every fold with the family and the hyperparameters of `own`; beside the figures the risks, and what
+/// is told beside them, of the rows of which the outcome is known, fold after fold.
 fn judge(
     own: &FitSpec,
     question: Option<&Question>,
@@ -207,10 +220,10 @@ fn judge(
     rows: &[Row],
     folds: &Folds,
     say: &mut dyn FnMut(&str),
-) -> Result<(Judged, Vec<Option<f64>>), ModelError> {
+) -> Result<(Judged, Columns), ModelError> {
     let (mut by_fold, mut all, mut caught, mut alerts) = (Vec::new(), Vec::new(), 0.0, 0.0);
     let (mut fit_seconds, mut score_seconds) = (0.0, 0.0);
-    let mut risks = vec![None; rows.len()];
+    let (mut panels, mut kept): (Vec<PanelRows>, Vec<f64>) = (Vec::new(), Vec::new());
     for fold in 0..folds.count() {
         say(&format!("{}, fold {} of {}", own.family, fold + 1, folds.count()));
         let others = Part::of(x, rows, &folds.kept(fold));
@@ -226,34 +239,40 @@ fn judge(
         let bundle = Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)?;
         fit_seconds += begin.elapsed().as_secs_f64();
         let begin = Instant::now();
-        let (held, held_rows) = seen(held.x, held.rows);
-        let scored = score(&bundle, &held, &held_rows)?;
+        let mut judged = JudgedRows::of(&bundle);
+        judged.add(&held.x, &held.rows, &bundle, None)?;
         score_seconds += begin.elapsed().as_secs_f64();
 
+        let scored = scored(&judged.assessed, &judged.rows);
         by_fold.push(Figures::of(&evaluate(&scored, bundle.threshold(), own.seed)));
         let alerted = scored.iter().filter(|row| row.risk >= bundle.threshold());
         caught += alerted.clone().filter(|row| row.outcome).count() as f64;
         alerts += alerted.count() as f64;
-        let known = folds.held(fold).into_iter().filter(|&row| rows[row].seen);
-        known.zip(&scored).for_each(|(row, scored)| risks[row] = Some(scored.risk));
         all.extend(scored);
+        panels.push(judged.panel);
+        kept.extend(bundle.card.found.get("features_kept"));
     }
     let positives = all.iter().filter(|row: &&Scored| row.outcome).count() as f64;
     let metrics = evaluate(&all, 0.5, own.seed);
     let min_se_ppv =
         (positives > 0.0).then(|| (caught / positives).min(if alerts > 0.0 { caught / alerts } else { 0.0 }));
+    let panel = panels.into_iter().reduce(PanelRows::and);
     let count = folds.count() as f64;
     let judged = Judged {
         mean: Figures::each(&by_fold, |values| values.iter().sum::<f64>() / count),
         spread: Figures::each(&by_fold, deviation),
         pooled: Figures { min_se_ppv, ..Figures::of(&metrics) },
         auroc_ci: metrics.ci.auroc,
+        panel: panel.as_ref().and_then(|panel| panel.figures(own.seed)),
+        features_kept: (!kept.is_empty()).then(|| kept.iter().sum::<f64>() / kept.len() as f64),
         by_fold,
         fit_seconds: fit_seconds / count,
         score_seconds: score_seconds / count,
         rows_per_second: rows.len() as f64 / score_seconds.max(1e-9),
     };
-    Ok((judged, risks))
+    let mut columns = vec![("risk".to_owned(), all.iter().map(|row| row.risk).collect())];
+    columns.extend(panel.iter().flat_map(PanelRows::columns));
+    Ok((judged, columns))
 }
 
 /// Some rows of a matrix, with what stands beside them.
@@ -335,8 +354,9 @@ mod tests {
     fn every_row_is_scored_once_and_figures_are_those_of_its_fold() {
         let (x, rows, own) = problem(300);
         let mut said = 0;
-        let (judged, risks) = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| said += 1).unwrap();
-        assert_eq!(risks.iter().flatten().count(), rows.len());
+        let (judged, columns) = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| said += 1).unwrap();
+        assert_eq!(columns.iter().map(|(name, of)| (&**name, of.len())).collect::<Vec<_>>(), [("risk", rows.len())]);
+        assert_eq!((&judged.panel, judged.features_kept), (&None, None));
         assert_eq!((said, judged.by_fold.len()), (5, 5));
         let areas: Vec<f64> = judged.by_fold.iter().map(|fold| fold.auroc.unwrap()).collect();
         assert!((judged.mean.auroc.unwrap() - areas.iter().sum::<f64>() / 5.0).abs() < 1e-12);
@@ -347,7 +367,7 @@ mod tests {
         assert!(low < pooled.auroc.unwrap() && pooled.auroc.unwrap() < high);
         assert!(pooled.min_se_ppv.unwrap() > 0.5 && pooled.brier.unwrap() < 0.2 && pooled.ece.unwrap() < 0.2);
         let (again, same) = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap();
-        assert_eq!(same, risks);
+        assert_eq!(same, columns);
         assert_eq!((again.by_fold, again.pooled), (judged.by_fold, pooled));
     }
 

@@ -8,9 +8,9 @@ use arrow::datatypes::{DataType, Field};
 use serde::Serialize;
 
 use super::LearnError;
-use super::abstention::{Abstention, assess};
+use super::abstention::Abstention;
 use super::importance::{importance, sample};
-use super::matrix::{LeftOut, Row, Rows, Source, dataset, seen, write_rows};
+use super::matrix::{LeftOut, Row, Rows, Source, dataset, write_rows};
 use super::metrics::evaluate as figures;
 use super::metrics::{Comparison, Curves, Dated, Details, Metrics, Scored, Subgroup, compare, subgroups};
 use super::panel::{PanelFigures, PanelRows};
@@ -21,7 +21,7 @@ use super::task::Task;
 use super::train::Named;
 use crate::events::Split;
 use crate::features::FeatureSpec;
-use crate::models::{Assessment, Bundle, Matrix, ModelError};
+use crate::models::{Assessment, Bundle, Matrix, ModelError, Scratch};
 
 /// Which subjects are judged by.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
@@ -121,11 +121,11 @@ pub async fn evaluate(
         Some(_) => sample(parts.iter().map(|part| part.rows.len()).sum(), spec.len(), seed),
         None => Vec::new(),
     };
-    let mut judged = Judged::default();
+    let mut judged = JudgedRows::of(&bundle);
     let (mut strata, mut sampled, mut looked_at) =
         (Strata::of(spec.names()), Matrix::with_capacity(spec.len(), explained.len()), 0);
     for part in parts {
-        judged.add(part, &bundle, other.as_ref().map(|(_, other)| other), &mut |row| {
+        judged.add_part(part, &bundle, other.as_ref().map(|(_, other)| other), &mut |row| {
             strata.add(row);
             if explained.binary_search(&looked_at).is_ok() {
                 sampled.push_row(row)?;
@@ -134,11 +134,11 @@ pub async fn evaluate(
             Ok(())
         })?;
     }
-    let Judged { rows, assessed, by_other, panel } = judged;
+    let JudgedRows { rows, assessed, by_other, panel } = judged;
     let others: Vec<f64> = by_other.iter().map(|one| one.risk).collect();
     let scored = scored(&assessed, &rows);
     if let Some(path) = options.predictions {
-        write(path, &rows, &scored, threshold, panel.columns(&bundle))?;
+        write(path, &rows, &scored, threshold, panel.columns())?;
     }
     let dated: Vec<Dated> = rows
         .iter()
@@ -153,7 +153,7 @@ pub async fn evaluate(
     });
     let evaluation = Evaluation {
         metrics: figures(&scored, threshold, seed),
-        panel: panel.figures(&bundle, seed),
+        panel: panel.figures(seed),
         task: task.name.clone(),
         model,
         left_out: data.left_out,
@@ -174,8 +174,7 @@ pub async fn evaluate(
 }
 
 /// Labelled rows of which it is known whether what is watched happened, as one model, or two, judge them.
-#[derive(Default)]
-pub(super) struct Judged {
+pub(super) struct JudgedRows {
     pub(super) rows: Vec<Row>,
     /// Of the model.
     pub(super) assessed: Vec<Assessment>,
@@ -185,12 +184,17 @@ pub(super) struct Judged {
     pub(super) panel: PanelRows,
 }
 
-impl Judged {
+impl JudgedRows {
+    /// None yet, of a model.
+    pub(super) fn of(bundle: &Bundle) -> JudgedRows {
+        JudgedRows { rows: Vec::new(), assessed: Vec::new(), by_other: Vec::new(), panel: PanelRows::of(bundle) }
+    }
+
     /// Judges rows, of which only some are in memory at a time; `look` sees the features of each that is known.
     ///
     /// # Errors
     /// If they cannot be read, or are of another width than a model's.
-    pub(super) fn add(
+    pub(super) fn add_part(
         &mut self,
         part: Rows,
         bundle: &Bundle,
@@ -201,19 +205,41 @@ impl Judged {
         let mut done = 0;
         for block in blocks {
             let block = block?;
-            let of = rows[done..done + block.rows()].to_vec();
+            let of = &rows[done..done + block.rows()];
             done += block.rows();
-            self.panel.add(bundle, &block, &of)?;
-            let (block, of) = seen(block, of);
-            (0..block.rows()).try_for_each(|i| look(block.row(i)))?;
-            self.assessed.extend(assess(bundle, &block)?);
-            if let Some(other) = other {
-                self.by_other.extend(assess(other, &block)?);
-            }
-            self.rows.extend(of);
+            self.add(&block, of, bundle, other)?;
+            (0..block.rows()).filter(|&i| of[i].seen).try_for_each(|i| look(block.row(i)))?;
         }
         Ok(())
     }
+
+    /// Judges rows that are in memory.
+    ///
+    /// # Errors
+    /// If they are of another width than a model's.
+    pub(super) fn add(
+        &mut self,
+        matrix: &Matrix,
+        rows: &[Row],
+        bundle: &Bundle,
+        other: Option<&Bundle>,
+    ) -> Result<(), ModelError> {
+        let (mut scratch, mut assessed, mut outputs) = (Scratch::default(), Vec::new(), Vec::new());
+        bundle.assess(matrix.values(), &mut scratch, &mut assessed, &mut outputs)?;
+        self.panel.add(&outputs, rows);
+        self.assessed.extend(seen(rows, &assessed));
+        if let Some(other) = other {
+            other.assess(matrix.values(), &mut scratch, &mut assessed, &mut outputs)?;
+            self.by_other.extend(seen(rows, &assessed));
+        }
+        self.rows.extend(rows.iter().filter(|row| row.seen));
+        Ok(())
+    }
+}
+
+/// The assessments of the rows of which it is known whether what is watched happened.
+fn seen(rows: &[Row], assessed: &[Assessment]) -> impl Iterator<Item = Assessment> {
+    rows.iter().zip(assessed).filter(|(row, _)| row.seen).map(|(_, one)| *one)
 }
 
 /// A version (`None`: the champion) that scores rows of these features.
@@ -232,11 +258,6 @@ fn load(
         return Err(LearnError::OtherFeatures { task: task.name.clone(), version: model.version });
     }
     Ok((Named { name: model.name, version: model.version }, bundle))
-}
-
-/// The risks of labelled rows.
-pub(super) fn score(bundle: &Bundle, matrix: &Matrix, rows: &[Row]) -> Result<Vec<Scored>, ModelError> {
-    Ok(scored(&assess(bundle, matrix)?, rows))
 }
 
 /// Labelled rows with the risks that were assessed of them.

@@ -108,15 +108,6 @@ impl Rows {
     }
 }
 
-/// The rows of which it is known whether what the task watches happened.
-pub(super) fn seen(matrix: Matrix, rows: Vec<Row>) -> (Matrix, Vec<Row>) {
-    if rows.iter().all(|row| row.seen) {
-        return (matrix, rows);
-    }
-    let picked: Vec<usize> = (0..rows.len()).filter(|row| rows[*row].seen).collect();
-    (matrix.pick(&picked), picked.iter().map(|row| rows[*row]).collect())
-}
-
 /// Writes rows and their labels in the columns of the MEDS `LabelSchema` (`subject_id`, `prediction_time`,
 /// `boolean_value`), and others behind them, ordered by subject and time. Each column has an entry a row.
 ///

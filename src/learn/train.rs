@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::LearnError;
 use super::abstention::Abstention;
 use super::aside::aside;
-use super::evaluate::{Judged, scored};
+use super::evaluate::{JudgedRows, scored};
 use super::gate::judge;
 use super::matrix::{Dataset, LabelLag, LeftOut, Row, Source, dataset, panel_of, patient_days};
 use super::metrics::{Metrics, Scored, evaluate};
@@ -175,13 +175,13 @@ pub async fn train(
 
     let judged = aside(progress, |say| -> Result<_, LearnError> {
         say(&format!("judging on {} rows of held-out subjects", held_out.rows.len()));
-        let mut judged = Judged::default();
-        judged.add(held_out, &bundle, rival.as_ref(), &mut |_| Ok(()))?;
+        let mut judged = JudgedRows::of(&bundle);
+        judged.add_part(held_out, &bundle, rival.as_ref(), &mut |_| Ok(()))?;
         Ok(judged)
     });
-    let Judged { rows: held_out_rows, assessed, by_other: by_rival, panel } = judged??;
+    let JudgedRows { rows: held_out_rows, assessed, by_other: by_rival, panel } = judged??;
     let seed = task.train.seed;
-    let panel = panel.figures(&bundle, seed);
+    let panel = panel.figures(seed);
     let metrics = evaluate(&scored(&assessed, &held_out_rows), bundle.card.threshold, seed);
     let abstention = Abstention::of(&bundle, &assessed, &held_out_rows);
     let threshold_note = bundle.card.threshold_note.clone();

@@ -81,7 +81,7 @@ impl Bundle {
     /// # Errors
     /// [`ModelError::Columns`] if these are not whole rows.
     pub fn score_with(&self, rows: &[f32], scratch: &mut Scratch, out: &mut Vec<f64>) -> Result<(), ModelError> {
-        self.margins_into(rows, scratch)?;
+        self.margins_into(rows, scratch, None)?;
         let (calibration, link) = (&self.card.calibration, self.link());
         out.clear();
         out.extend(scratch.margins.iter().map(|&margin| calibration.risk(link, margin)));
@@ -91,10 +91,20 @@ impl Bundle {
     /// [`Bundle::score_with`], and of each row whether its risk is to be relied on. A bundle
     /// without [`Card::conformal`] never doubts.
     ///
+    /// Clears `outputs` too and fills it, row after row, with what is told beside the risk, in the order of
+    /// [`Bundle::output_names`]; a row's are the same bits in every batch.
+    ///
     /// # Errors
     /// [`ModelError::Columns`] if these are not whole rows.
-    pub fn assess(&self, rows: &[f32], scratch: &mut Scratch, out: &mut Vec<Assessment>) -> Result<(), ModelError> {
-        self.margins_into(rows, scratch)?;
+    pub fn assess(
+        &self,
+        rows: &[f32],
+        scratch: &mut Scratch,
+        out: &mut Vec<Assessment>,
+        outputs: &mut Vec<f64>,
+    ) -> Result<(), ModelError> {
+        outputs.clear();
+        self.margins_into(rows, scratch, Some(outputs))?;
         let (calibration, link) = (&self.card.calibration, self.link());
         out.clear();
         out.extend(rows.chunks_exact(self.columns()).zip(&scratch.margins).map(|(row, &margin)| {
@@ -112,8 +122,8 @@ impl Bundle {
         self.card.conformal.as_ref()?.grounds(row, &self.card.features)
     }
 
-    /// Names of what [`Bundle::outputs`] tells: the classes, the times, or `mean` and quantiles;
-    /// none where the question is yes or no.
+    /// Names of what [`Bundle::assess`] tells beside the risk: the classes, the times, or `mean`, quantiles and
+    /// what is reached; none where the question is yes or no.
     pub fn output_names(&self) -> &[String] {
         self.model.output_names()
     }
@@ -122,26 +132,6 @@ impl Bundle {
     /// no amount is told.
     pub fn cuts(&self) -> &[f64] {
         self.model.cuts()
-    }
-
-    /// Clears `out` and fills it with what is told of one row (raw features) beside its risk, in
-    /// the order of [`Bundle::output_names`].
-    ///
-    /// # Errors
-    /// [`ModelError::Columns`] if it is not one whole row.
-    pub fn outputs(&self, row: &[f32], out: &mut Vec<f64>) -> Result<(), ModelError> {
-        if row.len() != self.columns() {
-            return Err(ModelError::Columns { expected: self.columns(), found: row.len() });
-        }
-        out.clear();
-        if self.takes_rows() {
-            self.model.outputs(row, out);
-        } else if !self.output_names().is_empty() {
-            let mut scratch = Scratch::default();
-            self.prepare(row, &mut scratch);
-            self.model.outputs(&scratch.columns, out);
-        }
-        Ok(())
     }
 
     /// Why one row (raw features) has its risk.
@@ -153,7 +143,7 @@ impl Bundle {
             return Err(ModelError::Columns { expected: self.columns(), found: row.len() });
         }
         let mut scratch = Scratch::default();
-        self.margins_into(row, &mut scratch)?;
+        self.margins_into(row, &mut scratch, None)?;
         let mut attribution = self.model.attribute(if self.takes_rows() { row } else { &scratch.columns });
         attribution.contributions = self.preprocess.fold(attribution.contributions);
         // A feature has its column and at most one mask, whose errors may point the same way.
@@ -186,7 +176,7 @@ impl Bundle {
     /// The margins of raw rows.
     pub(super) fn margins(&self, rows: &[f32]) -> Result<Vec<f64>, ModelError> {
         let mut scratch = Scratch::default();
-        self.margins_into(rows, &mut scratch)?;
+        self.margins_into(rows, &mut scratch, None)?;
         Ok(scratch.margins)
     }
 
@@ -207,14 +197,24 @@ impl Bundle {
         self.preprocess.apply(&row[..self.preprocess.features()], &mut scratch.columns);
     }
 
-    fn margins_into(&self, rows: &[f32], scratch: &mut Scratch) -> Result<(), ModelError> {
+    /// The margins of raw rows, into `scratch`; appends what is told beside them to `outputs`, where it is asked for.
+    fn margins_into(
+        &self,
+        rows: &[f32],
+        scratch: &mut Scratch,
+        mut outputs: Option<&mut Vec<f64>>,
+    ) -> Result<(), ModelError> {
         let expected = self.columns();
         if !rows.len().is_multiple_of(expected) {
             return Err(ModelError::Columns { expected, found: rows.len() });
         }
+        let mut run = |columns: &[f32], margins: &mut Vec<f64>| match outputs.as_deref_mut() {
+            Some(outputs) => self.model.margins_and_outputs(columns, margins, outputs),
+            None => self.model.margins(columns, margins),
+        };
         scratch.margins.clear();
         if self.takes_rows() {
-            self.model.margins(rows, &mut scratch.margins);
+            run(rows, &mut scratch.margins);
             return Ok(());
         }
         for block in rows.chunks(expected * BLOCK) {
@@ -222,7 +222,7 @@ impl Bundle {
             for row in block.chunks_exact(expected) {
                 self.prepare(row, scratch);
             }
-            self.model.margins(&scratch.columns, &mut scratch.margins);
+            run(&scratch.columns, &mut scratch.margins);
         }
         Ok(())
     }

@@ -110,7 +110,7 @@ pub trait Model: Send + Sync + Debug {
     /// same row has the same attribution, even where it is estimated.
     fn attribute(&self, row: &[f32]) -> Attribution;
 
-    /// Names of what [`Model::outputs`] tells.
+    /// Names of what [`Model::margins_and_outputs`] tells beside the margins.
     fn output_names(&self) -> &[String] {
         &[]
     }
@@ -120,9 +120,12 @@ pub trait Model: Send + Sync + Debug {
         &[]
     }
 
-    /// Appends what one row has beside its margin: probabilities of classes, of times, an
-    /// expected amount. Most models tell nothing more.
-    fn outputs(&self, _row: &[f32], _out: &mut Vec<f64>) {}
+    /// [`Model::margins`], and appends to `outputs`, row after row, what a row has beside its margin, in the
+    /// order of [`Model::output_names`]: probabilities of classes, of times, an expected amount. Most models
+    /// tell nothing more. The margins are the same bits.
+    fn margins_and_outputs(&self, rows: &[f32], margins: &mut Vec<f64>, _outputs: &mut Vec<f64>) {
+        self.margins(rows, margins);
+    }
 
     /// The model as the bytes of a bundle's `model.json`.
     ///

@@ -281,6 +281,18 @@ impl Panel {
         }
     }
 
+    /// Appends what is told of a row whose heads have these risks, in the order of its names.
+    fn tell(&self, risks: &[f64], out: &mut Vec<f64>) {
+        match (&self.question, &self.scale) {
+            (Question::Amount { .. }, Some(scale)) => {
+                scale.tell(risks.to_vec(), out);
+                out.extend_from_slice(risks);
+            }
+            (Question::Time { .. }, _) => out.extend((0..risks.len()).map(|k| incidence(&risks[..=k]))),
+            _ => out.extend((0..risks.len()).map(|k| share(risks, k))),
+        }
+    }
+
     /// How the watched probability follows each head's risk from `from` to `to`: one factor a
     /// head, so that the products with the changes add up to its whole change.
     ///
@@ -419,15 +431,14 @@ impl Model for Panel {
         self.scale.as_ref().map_or(&[], |scale| &scale.cuts)
     }
 
-    fn outputs(&self, row: &[f32], out: &mut Vec<f64>) {
-        let risks: Vec<f64> = self.risks(row, (0, self.heads.len())).iter().flatten().copied().collect();
-        match (&self.question, &self.scale) {
-            (Question::Amount { .. }, Some(scale)) => {
-                scale.tell(risks.clone(), out);
-                out.extend(risks);
-            }
-            (Question::Time { .. }, _) => out.extend((0..risks.len()).map(|k| incidence(&risks[..=k]))),
-            _ => out.extend((0..risks.len()).map(|k| share(&risks, k))),
+    fn margins_and_outputs(&self, rows: &[f32], margins: &mut Vec<f64>, outputs: &mut Vec<f64>) {
+        let ((from, to), risks) = (self.asked(), self.risks(rows, (0, self.heads.len())));
+        let mut row = Vec::with_capacity(risks.len());
+        for i in 0..rows.len() / self.columns {
+            row.clear();
+            row.extend(risks.iter().map(|head| head[i]));
+            margins.push(self.watched(&row[from..to]));
+            self.tell(&row, outputs);
         }
     }
 }

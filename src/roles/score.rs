@@ -100,6 +100,7 @@ struct Scoring<'c> {
     origins: Vec<Origin>,
     outbox: Outbox,
     json: Vec<u8>,
+    /// What the models tell of the rows of `due` beside their risks.
     outputs: Vec<f64>,
     /// What is counted once the transaction is committed.
     made: Made,
@@ -109,6 +110,15 @@ struct Scoring<'c> {
 struct Origin {
     partition: i32,
     arrived_ms: i64,
+}
+
+/// What a model says of a row of `due`.
+#[derive(Copy, Clone, Debug)]
+struct Answer {
+    /// The risk, or why there is none: no model, or one that abstains.
+    status: Status<'static>,
+    /// From where on what it tells beside the risk stands in `outputs`.
+    outputs: usize,
 }
 
 #[derive(Default, Debug)]
@@ -243,22 +253,20 @@ impl<'c> Scoring<'c> {
     fn score(&mut self) -> Result<(), RoleError> {
         let due = std::mem::take(&mut self.due);
         let columns = self.context.site.features.len();
-        let statuses = self.statuses(&due, columns)?;
+        let answers = self.answers(&due, columns)?;
         for (row, prediction) in due.rows.iter().enumerate() {
             let task = &self.context.site.tasks[prediction.trigger];
             let champion = self.champions.of(prediction.trigger).cloned();
-            let status = statuses[row];
+            let Answer { status, outputs } = answers[row];
             let vector = Vector {
                 values: &due.values[row * columns..(row + 1) * columns],
                 observed: &due.observed[row * columns..(row + 1) * columns],
                 at: prediction.time,
             };
-            let mut outputs: (&[String], &[f64]) = (&[], &[]);
-            let told = champion.as_ref().filter(|champion| !champion.bundle.output_names().is_empty());
-            if let Some(champion) = told.filter(|_| status.risk().is_some()) {
-                champion.bundle.outputs(vector.values, &mut self.outputs)?;
-                outputs = (champion.bundle.output_names(), &self.outputs);
-            }
+            let names: &[String] = match &champion {
+                Some(champion) => champion.bundle.output_names(),
+                None => &[],
+            };
             score_json(
                 &Score {
                     task: &task.name,
@@ -267,7 +275,7 @@ impl<'c> Scoring<'c> {
                     prediction_time: prediction.time,
                     status,
                     model: name(task, champion.as_ref()),
-                    outputs,
+                    outputs: (names, &self.outputs[outputs..outputs + names.len()]),
                     source: &prediction.source,
                 },
                 &mut self.json,
@@ -280,30 +288,33 @@ impl<'c> Scoring<'c> {
         Ok(())
     }
 
-    /// The risk of each row of `due`, or why there is none: no model, or one that abstains.
-    fn statuses(&mut self, due: &Due, columns: usize) -> Result<Vec<Status<'static>>, RoleError> {
-        let mut statuses = vec![Status::Indeterminate(NO_MODEL); due.rows.len()];
+    /// What the models say of each row of `due`; `outputs` holds what they tell beside the risk.
+    fn answers(&mut self, due: &Due, columns: usize) -> Result<Vec<Answer>, RoleError> {
+        let mut answers = vec![Answer { status: Status::Indeterminate(NO_MODEL), outputs: 0 }; due.rows.len()];
+        self.outputs.clear();
         let mut rows = Vec::new();
         let mut values = Vec::new();
-        let mut assessed = Vec::new();
+        let (mut assessed, mut outputs) = (Vec::new(), Vec::new());
         for task in 0..self.context.site.tasks.len() {
             let Some(champion) = self.champions.of(task) else { continue };
             rows.clear();
             rows.extend((0..due.rows.len()).filter(|&row| due.rows[row].trigger == task));
             if rows.len() == due.rows.len() {
-                champion.bundle.assess(&due.values, &mut self.scratch, &mut assessed)?;
+                champion.bundle.assess(&due.values, &mut self.scratch, &mut assessed, &mut outputs)?;
             } else {
                 values.clear();
                 for &row in &rows {
                     values.extend_from_slice(&due.values[row * columns..(row + 1) * columns]);
                 }
-                champion.bundle.assess(&values, &mut self.scratch, &mut assessed)?;
+                champion.bundle.assess(&values, &mut self.scratch, &mut assessed, &mut outputs)?;
             }
-            for (&row, assessment) in rows.iter().zip(&assessed) {
-                statuses[row] = Status::of(assessment);
+            let width = champion.bundle.output_names().len();
+            for (i, (&row, assessment)) in rows.iter().zip(&assessed).enumerate() {
+                answers[row] = Answer { status: Status::of(assessment), outputs: self.outputs.len() + i * width };
             }
+            self.outputs.append(&mut outputs);
         }
-        Ok(statuses)
+        Ok(answers)
     }
 
     /// Decides about one risk, or that there is none; an alert and the policy's memory go into the outbox.

@@ -1,18 +1,21 @@
 //! Labels that are more than yes or no, from the library to a judged model.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{Float64Type, Int64Type};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
 
 use super::whole::{Place, chance};
 use crate::events::{EventKey, EventRef, EventsBuilder, HOUR, MEDS_DEATH, Micros, Op, Split, SubjectId, split_of};
 use crate::features::FeatureSpec;
-use crate::learn::{self, EvaluateOptions, LearnError, Part, Source, Task, TrainReport};
-use crate::models::Bundle;
+use crate::learn::{
+    self, ClassFigures, EvaluateOptions, LearnError, PanelFigures, Part, Source, Subjects, Task, TrainReport,
+};
+use crate::models::{Bundle, Family};
 use crate::settings::{Problem, TextFile};
 
 const SUBJECTS: i64 = 1_200;
@@ -159,8 +162,16 @@ impl Hospital {
         };
         let evaluation =
             self.0.runtime.block_on(learn::evaluate(&self.source(), &self.0.registry, task, options)).unwrap();
-        let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
-        (reader.build().unwrap().next().unwrap().unwrap(), serde_json::to_value(&evaluation).unwrap())
+        (read(&file), serde_json::to_value(&evaluation).unwrap())
+    }
+
+    /// The predictions of the other subjects by logistic regression in three folds of them, and its report.
+    fn crossval(&self, task: &Task) -> (RecordBatch, Value) {
+        let file = self.0.folder.path().join("folds.parquet");
+        let (source, mut progress) = (self.source(), |_: &str| {});
+        let run = learn::crossval(&source, task, &[Family::Logistic], 3, Subjects::Train, Some(&file), &mut progress);
+        let report = self.0.runtime.block_on(run).unwrap();
+        (read(&file), serde_json::to_value(&report.families[0]).unwrap())
     }
 
     fn champion(&self, task: &Task) -> Bundle {
@@ -169,8 +180,18 @@ impl Hospital {
     }
 }
 
+/// A file of no more rows than there are subjects.
+fn read(file: &Path) -> RecordBatch {
+    let reader = ParquetRecordBatchReaderBuilder::try_new(std::fs::File::open(file).unwrap()).unwrap();
+    reader.with_batch_size(SUBJECTS as usize).build().unwrap().next().unwrap().unwrap()
+}
+
 fn held_out() -> impl Iterator<Item = i64> {
     (0..SUBJECTS).filter(|subject| split_of(SubjectId(*subject)) == Split::HeldOut)
+}
+
+fn subjects(batch: &RecordBatch) -> Vec<SubjectId> {
+    batch["subject_id"].as_primitive::<Int64Type>().values().iter().copied().map(SubjectId).collect()
 }
 
 fn column(batch: &RecordBatch, name: &str) -> Vec<f64> {
@@ -197,6 +218,23 @@ fn which_class_a_stay_ends_in() {
     assert_eq!(figures["panel"]["kind"], "class");
     let macro_auroc = figures["panel"]["macro_auroc"].as_f64().unwrap();
     assert!(macro_auroc > 0.65, "{figures:?}");
+
+    // In folds: the figures of what was written of each row, by the model that did not see its subject.
+    let (batch, report) = place.crossval(&task);
+    let names = ["home", "ward", "died"].map(str::to_owned);
+    let all = names.each_ref().map(|class| column(&batch, &format!("predicted_{class}_logistic")));
+    assert_eq!(all[2], column(&batch, "risk_logistic"));
+    let (subjects, told) = (subjects(&batch), (0..batch.num_rows()).flat_map(|row| all.each_ref().map(|of| of[row])));
+    assert_eq!(subjects.len(), SUBJECTS as usize - held_out().count());
+    let class = |subject: &SubjectId| match end(subject.0).1 {
+        "DISCHARGE//HOME" => 0,
+        "DISCHARGE//WARD" => 1,
+        _ => 2,
+    };
+    let truth: Vec<usize> = subjects.iter().map(class).collect();
+    let figures = ClassFigures::of(&names, &told.collect::<Vec<f64>>(), &truth, &subjects, task.train.seed);
+    assert!(figures.macro_auroc.unwrap() > 0.65, "{figures:?}");
+    assert_eq!(report["panel"], serde_json::to_value(PanelFigures::Class(figures)).unwrap());
 }
 
 #[test]
@@ -219,6 +257,14 @@ fn how_soon_a_patient_dies_though_most_leave_before() {
     let all = ["6h", "12h", "18h"].map(|time| column(&batch, &format!("predicted_{time}")));
     assert!((0..batch.num_rows()).all(|row| all[0][row] <= all[1][row] && all[1][row] <= all[2][row]));
     assert_eq!(all[1], column(&batch, "predicted_boolean_probability"));
+
+    let (batch, report) = place.crossval(&task);
+    assert_eq!(column(&batch, "predicted_12h_logistic"), column(&batch, "risk_logistic"));
+    let seen = |subject: &SubjectId| of(&subject.0).0 >= 12.0 || of(&subject.0).1;
+    assert!(subjects(&batch).iter().all(seen));
+    let panel = &report["panel"];
+    assert_eq!((&panel["kind"], &panel["n"]), (&"time".into(), &(SUBJECTS as usize - held_out().count()).into()));
+    assert!(batch.num_rows() < SUBJECTS as usize - held_out().count() && panel["harrell"].as_f64().unwrap() > 0.6);
 }
 
 #[test]
@@ -241,6 +287,18 @@ fn how_many_falls_and_how_much_lactate() {
     assert!((off - mean(&lactate)).abs() < 0.2);
     assert!(figures["panel"]["mae"].as_f64().unwrap() < 0.5, "{figures:?}");
     assert_eq!(place.champion(&last).output_names()[0], "mean");
+
+    let (batch, report) = place.crossval(&last);
+    let mean = column(&batch, "predicted_mean_logistic");
+    let subjects = subjects(&batch);
+    let off = subjects.iter().zip(&mean).map(|(subject, mean)| (lactate(subject.0) - mean).abs()).sum::<f64>();
+    let mae = report["panel"]["mae"].as_f64().unwrap();
+    assert!((mae - off / subjects.len() as f64).abs() < 1e-6 && mae < 0.5, "{report}");
+    // What is watched is a cut of every fold.
+    assert_eq!(column(&batch, "predicted_>= 4_logistic"), column(&batch, "risk_logistic"));
+    let reached = subjects.iter().filter(|subject| lactate(subject.0) as f32 >= 4.0).count();
+    let cuts = report["panel"]["cuts"].as_array().unwrap();
+    assert!(cuts.iter().any(|at| at["cut"] == 4.0 && at["reached"] == reached), "{report}");
     // Of three values 50 is the highest, whatever the row; the one before the prediction is no label.
     let highest = parse("kind = \"regression\"\ntake = \"max\"\nwatch = \">= 60\"", "lactate").unwrap().remove(0);
     let error = place.train(&highest).unwrap_err().to_string();

@@ -367,6 +367,7 @@ fn a_selection_is_reported_and_used_by_search_and_folds_too() {
     assert!(crossval(&rare, &mut progress).iter().all(refused));
     let judged = crossval(&with("select = {most = 1}"), &mut progress);
     assert!(judged.iter().all(|of| of.judged.as_ref().unwrap().mean.auroc.unwrap() > 0.7), "{judged:?}");
+    assert!(judged.iter().all(|of| of.judged.as_ref().unwrap().features_kept == Some(1.0)), "{judged:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 use super::super::random::Random;
 use super::super::tests::{FAMILIES, bits, score};
-use super::super::{Bundle, FitSpec, Matrix};
+use super::super::{Bundle, FitSpec, Matrix, Scratch, Select};
 use super::fit::answer;
 use super::*;
 
@@ -82,6 +82,10 @@ fn problem(question: &Question, seed: u64, count: usize) -> Problem {
 }
 
 fn fit(question: &Question, family: Family, rows: usize) -> Result<Bundle, ModelError> {
+    fit_on(question, family, rows, None)
+}
+
+fn fit_on(question: &Question, family: Family, rows: usize, select: Option<Select>) -> Result<Bundle, ModelError> {
     let (train, tuning) = (problem(question, 1, rows), problem(question, 2, rows));
     let mut spec = FitSpec::new(family, "panel", names(&["a", "b", "c", "d"]), "spec");
     spec.params.boosting.rounds = 60;
@@ -94,13 +98,15 @@ fn fit(question: &Question, family: Family, rows: usize) -> Result<Bundle, Model
     spec.params.onnx.file = "a.onnx".to_owned();
     spec.params.stack.members = vec![Family::Logistic, Family::Boosting];
     spec.params.stack.folds = 2;
+    spec.select = select;
     spec.panel = Some(PanelSpec { question: question.clone(), train: train.targets, tuning: tuning.targets });
     Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)
 }
 
-fn outputs(bundle: &Bundle, row: &[f32]) -> Vec<f64> {
+/// What is told of rows beside the risk, row after row.
+fn outputs(bundle: &Bundle, rows: &[f32]) -> Vec<f64> {
     let mut out = Vec::new();
-    bundle.outputs(row, &mut out).unwrap();
+    bundle.assess(rows, &mut Scratch::default(), &mut Vec::new(), &mut out).unwrap();
     out
 }
 
@@ -182,6 +188,8 @@ fn invariant_10_holds_for_every_question_and_family() {
             let loaded = Bundle::from_files(&bundle.to_files().unwrap().0).unwrap();
             let batch = score(&bundle, fresh.x.values());
             assert_eq!(bits(&batch), bits(&score(&loaded, fresh.x.values())), "{family}");
+            let (told, width) = (outputs(&bundle, fresh.x.values()), bundle.output_names().len());
+            assert_eq!(told.len(), batch.len() * width);
             let rows = (0..fresh.x.rows()).map(|row| fresh.x.row(row)).chain(hostile.iter().map(|row| &row[..]));
             for (i, row) in rows.enumerate() {
                 let explanation = bundle.explain(row).unwrap();
@@ -189,12 +197,26 @@ fn invariant_10_holds_for_every_question_and_family() {
                 assert!((sum - explanation.risk).abs() < 1e-12, "{family} {question:?}: {sum} {}", explanation.risk);
                 assert_eq!(explanation.risk.to_bits(), score(&bundle, row)[0].to_bits());
                 assert!(i >= batch.len() || batch[i].to_bits() == explanation.risk.to_bits(), "alone or not");
-                let (told, again) = (outputs(&bundle, row), outputs(&loaded, row));
-                assert_eq!(bits(&told), bits(&again));
-                assert!(told.iter().all(|output| output.is_finite()), "{family} {question:?} {told:?}");
+                let (alone, again) = (outputs(&bundle, row), outputs(&loaded, row));
+                assert_eq!(bits(&alone), bits(&again));
+                assert!(alone.iter().all(|output| output.is_finite()), "{family} {question:?} {alone:?}");
+                assert!(i >= batch.len() || bits(&told[i * width..][..width]) == bits(&alone), "alone or not");
             }
         }
     }
+}
+
+/// Such a model does not take rows as they are.
+#[test]
+fn a_panel_of_some_columns_tells_of_many_rows_what_it_tells_of_each() {
+    let select = Some(Select { rare: None, most: Some(2) });
+    let bundle = fit_on(&classes(), Family::Logistic, 400, select).unwrap();
+    assert_eq!(bundle.card.selected.as_ref().unwrap().kept().len(), 2);
+    let x = problem(&classes(), 3, 150).x;
+    let alone: Vec<f64> = (0..150).flat_map(|row| outputs(&bundle, x.row(row))).collect();
+    assert_eq!((alone.len(), bits(&outputs(&bundle, x.values()))), (450, bits(&alone)));
+    let watched: Vec<f64> = alone.chunks(3).map(|told| told[2]).collect();
+    assert_eq!(bits(&score(&bundle, x.values())), bits(&watched));
 }
 
 #[test]

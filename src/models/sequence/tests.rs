@@ -415,7 +415,7 @@ fn a_model_of_a_table_beside_a_grid_can_abstain() {
     let loaded = Bundle::from_files(&bundle.to_files().unwrap().0).unwrap();
     let assess = |bundle: &Bundle| {
         let mut out = Vec::new();
-        bundle.assess(x.values(), &mut Scratch::default(), &mut out).unwrap();
+        bundle.assess(x.values(), &mut Scratch::default(), &mut out, &mut Vec::new()).unwrap();
         out
     };
     assert_eq!(assess(&loaded), assess(&bundle));

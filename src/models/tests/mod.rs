@@ -209,7 +209,7 @@ fn doubtful(family: Family) -> (Bundle, Matrix, Vec<bool>) {
 
 fn assess(bundle: &Bundle, rows: &[f32]) -> Vec<Assessment> {
     let mut out = Vec::new();
-    bundle.assess(rows, &mut Scratch::default(), &mut out).unwrap();
+    bundle.assess(rows, &mut Scratch::default(), &mut out, &mut Vec::new()).unwrap();
     out
 }
 
