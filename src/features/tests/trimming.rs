@@ -12,7 +12,7 @@ const FEATURES: &str = r#"
     [[derived]]
     name = "ratio"
     formula = "CASE WHEN lactate > 1 THEN heart_rate / lactate END"
-    within = "50min"
+    within = "90min"
     [[derived]]
     name = "load"
     formula = "coalesce(whole, 0) + few * 2 + ratio + coalesce(age, 0) + coalesce(sex, 0.5)"
@@ -22,7 +22,7 @@ const FEATURES: &str = r#"
     few = { concept = "heart_rate", aggregate = "count", within = "30min" }
     [[feature]]
     concepts = ["heart_rate"]
-    windows = ["90min", "encounter"]
+    windows = ["30min", "encounter"]
     aggregates = ["last", "first", "count", "sum", "mean", "std", "slope", "min", "max", "change", "distinct"]
     [[feature]]
     concepts = ["lactate", "load"]
@@ -52,8 +52,8 @@ const FEATURES: &str = r#"
     windows = ["30min"]
     terms = ["pain", "sinus"]
     [grid]
-    concepts = ["heart_rate", "ratio"]
-    hours = 2
+    concepts = ["lactate", "ratio"]
+    hours = 1
     aggregate = "mean"
 "#;
 
@@ -300,10 +300,21 @@ fn a_row_that_needs_what_has_gone_is_told_of() {
         (false, "its end, again", late(edge("ENCOUNTER//ICU//END", HOUR, 2))),
         (true, "identifiers that go", EventRef { text_value: Some("2 1 1"), ..late(event(LEAVE, now, 200)) }),
     ] {
-        let mut builder = EventsBuilder::new();
-        builder.push(&row).unwrap();
-        let batch = builder.finish().unwrap();
-        let asleep = run.fold.asleep(&EventsView::new(&batch).unwrap());
-        assert_eq!(asleep, if lacks { vec![SubjectId(1)] } else { Vec::new() }, "{what}");
+        assert_eq!(asleep(&run.fold, &[row]), if lacks { vec![SubjectId(1)] } else { Vec::new() }, "{what}");
     }
+    let correction = late(heart_rate(70.0, 39 * HOUR, 139));
+    let again = known_at(heart_rate(80.0, 39 * HOUR, 139), 35 * HOUR);
+    assert_eq!(asleep(&run.fold, &[again]), [], "nothing new");
+    assert_eq!(
+        asleep(&run.fold, &[correction, again]),
+        [SubjectId(1)],
+        "the second corrects what the first makes of it"
+    );
+}
+
+fn asleep(fold: &Fold, rows: &[EventRef<'_>]) -> Vec<SubjectId> {
+    let mut builder = EventsBuilder::new();
+    rows.iter().for_each(|row| builder.push(row).unwrap());
+    let batch = builder.finish().unwrap();
+    fold.asleep(&EventsView::new(&batch).unwrap())
 }
