@@ -9,6 +9,7 @@ use foldhash::fast::FixedState;
 use super::clock::Clock;
 use super::due::{Due, Prediction};
 use super::encounter::{Encounter, NEVER};
+use super::reach::{Reach, reaches};
 use super::rest::Resting;
 use super::spec::FeatureSpec;
 use super::subject::Subject;
@@ -53,6 +54,8 @@ pub enum Applied {
 pub(super) struct Rules {
     pub(super) spec: Arc<FeatureSpec>,
     pub(super) triggers: Vec<Trigger>,
+    /// Of each series.
+    pub(super) reaches: Vec<Reach>,
     /// Of each trigger, the columns of what its cohort depends on.
     cohorts: Vec<Vec<usize>>,
     on: Vec<On>,
@@ -75,7 +78,7 @@ impl On {
 
 /// The state of all subjects of one partition of the log, and its clock.
 pub struct Fold {
-    rules: Rules,
+    pub(super) rules: Rules,
     clock: Clock,
     links: Links,
     index: HashMap<i64, u32, FixedState>,
@@ -84,6 +87,8 @@ pub struct Fold {
     pending: BTreeSet<(Micros, SubjectId)>,
     /// Subjects that are not in memory.
     pub(super) resting: Resting,
+    /// Whether any subject was trimmed.
+    pub(super) is_trimmed: bool,
     /// Position in the log of the rows that are applied.
     position: i64,
     /// The latest time at which anything became known.
@@ -119,13 +124,14 @@ impl Fold {
         });
         let long = every.min().map_or(Micros::MAX, |every| every.saturating_mul(CATCH_UP as i64));
         Fold {
-            rules: Rules { spec, triggers, cohorts, on, long },
+            rules: Rules { reaches: reaches(&spec), spec, triggers, cohorts, on, long },
             clock: Clock::default(),
             links: Links::default(),
             index: HashMap::default(),
             subjects: Vec::new(),
             pending: BTreeSet::new(),
             resting: Resting::default(),
+            is_trimmed: false,
             position: 0,
             known: Micros::MIN,
             bytes: 0,
@@ -189,6 +195,23 @@ impl Fold {
         applied
     }
 
+    /// Lets go, of every subject in memory, of the facts that no window reaches any more: neither from what is due,
+    /// nor from rows that become known `slack` before the clock and the subject's last row, or later. Returns of
+    /// how many. Rows that need them all the same are told of by [`Fold::asleep`].
+    pub fn trim(&mut self, slack: Micros) -> usize {
+        let now = self.clock.now().unwrap_or(Micros::MAX);
+        let mut count = 0;
+        for (_, subject) in &mut self.subjects {
+            let before = subject.bytes;
+            if subject.trim(now.min(subject.known).saturating_sub(slack), &self.rules) {
+                self.bytes = self.bytes + subject.bytes - before;
+                count += 1;
+            }
+        }
+        self.is_trimmed |= count > 0;
+        count
+    }
+
     /// How many subjects are in memory.
     pub fn subjects(&self) -> usize {
         self.subjects.len()
@@ -201,7 +224,7 @@ impl Fold {
 
     /// The sealed identifier of a subject, if the log holds one.
     pub fn token(&self, subject: SubjectId) -> Option<&str> {
-        self.subjects.get(*self.index.get(&subject.0)? as usize)?.1.token()
+        self.subject(subject)?.token()
     }
 
     /// The clock of the partition: how far every raw partition has been read.
@@ -220,7 +243,7 @@ impl Fold {
     }
 
     /// Hash of everything the state holds in memory, the same on every machine of one architecture
-    /// for the same log (invariant 3), where nobody rests. Not cheap.
+    /// for the same log (invariant 3), where nobody rests or was trimmed. Not cheap.
     pub fn fingerprint(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();
         self.clock.digest(&mut hasher);
@@ -243,9 +266,14 @@ impl Fold {
         &self.subjects
     }
 
-    /// Whether a subject is in memory.
-    pub(super) fn is_awake(&self, id: SubjectId) -> bool {
-        self.index.contains_key(&id.0)
+    /// A subject, if it is in memory.
+    pub(super) fn subject(&self, id: SubjectId) -> Option<&Subject> {
+        self.subjects.get(*self.index.get(&id.0)? as usize).map(|(_, subject)| subject)
+    }
+
+    /// The same, to be changed; whoever changes its `bytes` or `due` puts it back by [`Fold::put`].
+    pub(super) fn subject_mut(&mut self, id: SubjectId) -> Option<&mut Subject> {
+        self.subjects.get_mut(*self.index.get(&id.0)? as usize).map(|(_, subject)| subject)
     }
 
     /// The subjects, of a fold that has done its work.

@@ -14,7 +14,9 @@
 //! comes there as rows of the log. No prediction is made *on* a moved row.
 //!
 //! Nobody needs to be in memory of whom nothing is due: such a subject may [rest](Fold::rest), and
-//! is folded anew from its own rows when it is told of again. That leaves no trace either.
+//! is folded anew from its own rows when it is told of again. Nor does a fact that no window reaches
+//! any more: the others may be [trimmed](Fold::trim), and whoever is told of something that needs
+//! what has gone is folded anew too. That leaves no trace either.
 //!
 //! Must never do I/O, read a clock, or depend on the order of a hash map.
 
@@ -30,6 +32,7 @@ mod formula;
 mod grid;
 mod lever;
 mod parse;
+mod reach;
 mod rest;
 mod series;
 mod spec;

@@ -2,20 +2,21 @@
 //!
 //! The state of a subject follows from its own rows, but for one thing: which due times have fired,
 //! for ticks let them fire too. So of a subject that rests just these are kept, and the rest is
-//! folded anew from its rows.
+//! folded anew from its rows. One that is in memory, but no longer all of it, is folded anew too when
+//! it is told of something that needs what has gone.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::FixedState;
 
 use super::encounter::Pending;
 use super::fold::Fold;
 use super::subject::Subject;
-use crate::events::{EventsView, Micros, SubjectId};
+use crate::events::{EventKey, EventsView, Micros, SubjectId};
 
-/// A subject that rests cannot be woken: its rows are not those that it was folded from.
+/// A subject that rests, or was trimmed, cannot be woken: its rows are not those that it was folded from.
 #[derive(Debug, thiserror::Error)]
-#[error("the rows of a subject that rests are not those it was folded from; state must be folded anew")]
+#[error("the rows of a subject that left memory are not those it was folded from; state must be folded anew")]
 pub struct Asleep;
 
 /// What is kept of subjects that rest: of each of their encounters and triggers, when it last fired.
@@ -78,21 +79,37 @@ impl Fold {
         self.resting.fired.contains_key(&id.0)
     }
 
-    /// Subjects of the rows that rest: they must be [woken](Fold::wake) before the rows are applied.
+    /// Subjects of the rows that rest, or have let go of what a row needs: they must be [woken](Fold::wake) before
+    /// the rows are applied.
     pub fn asleep(&self, rows: &EventsView<'_>) -> Vec<SubjectId> {
         let mut asleep = Vec::new();
-        if self.resting.fired.is_empty() {
+        if self.resting.fired.is_empty() && !self.is_trimmed {
             return asleep;
         }
-        let mut last = None;
-        for subject in (0..rows.len()).filter_map(|row| rows.subject(row)) {
-            if last.replace(subject) != Some(subject) && self.resting.fired.contains_key(&subject.0) {
-                asleep.push(subject);
+        let mut facts: HashSet<(SubjectId, EventKey), FixedState> = HashSet::default();
+        for row in 0..rows.len() {
+            let Some(id) = rows.subject(row) else { continue };
+            let is_asleep = match self.subject(id) {
+                Some(subject) if subject.is_trimmed() => {
+                    let event = rows.row(row);
+                    // What an earlier of these rows makes of the same fact is not known here.
+                    !facts.insert((id, event.event_key)) || subject.lacks(&event, &self.rules)
+                }
+                Some(_) => false,
+                None => self.resting.fired.contains_key(&id.0),
+            };
+            if is_asleep && asleep.last() != Some(&id) {
+                asleep.push(id);
             }
         }
         asleep.sort_unstable();
         asleep.dedup();
         asleep
+    }
+
+    /// Whether one of `subjects` is in memory, in part.
+    pub fn has_any(&self, subjects: &[SubjectId]) -> bool {
+        subjects.iter().any(|id| self.subject(*id).is_some())
     }
 
     /// Takes `subjects` back from `told`, a fold of all of their rows up to here.
@@ -101,17 +118,24 @@ impl Fold {
     /// If those were not the rows that they were folded from before.
     pub fn wake(&mut self, subjects: &[SubjectId], told: Fold) -> Result<(), Asleep> {
         for (id, mut subject) in told.into_subjects() {
-            let Some(fired) = self.resting.take(id) else { continue };
-            let mut pending = subject.encounters.iter_mut().flat_map(|encounter| &mut encounter.pending);
-            for fired in &fired {
-                pending.next().ok_or(Asleep)?.fired = *fired;
-            }
-            if pending.next().is_some() || is_busy(&subject) {
-                return Err(Asleep);
+            if let Some(fired) = self.resting.take(id) {
+                let mut pending = subject.encounters.iter_mut().flat_map(|encounter| &mut encounter.pending);
+                for fired in &fired {
+                    pending.next().ok_or(Asleep)?.fired = *fired;
+                }
+                if pending.next().is_some() || is_busy(&subject) {
+                    return Err(Asleep);
+                }
+            } else {
+                let Some(trimmed) = self.subject_mut(id).filter(|known| known.is_trimmed()) else { continue };
+                if !subject.resume(trimmed) {
+                    return Err(Asleep);
+                }
             }
             self.put(id, subject);
         }
-        if subjects.iter().all(|id| self.is_awake(*id)) { Ok(()) } else { Err(Asleep) }
+        let is_whole = |id: &SubjectId| self.subject(*id).is_some_and(|subject| !subject.is_trimmed());
+        if subjects.iter().all(is_whole) { Ok(()) } else { Err(Asleep) }
     }
 }
 

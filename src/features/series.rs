@@ -26,15 +26,23 @@ pub(super) struct Series {
     /// The last of `samples`, at hand: theirs is seldom in the processor's cache.
     last: Option<Sample>,
     tally: Tally,
-    /// The spreads of the first [`BLOCK`] samples, the next, and so on, as far as a long window
-    /// has asked for them. Like the tally no part of the state.
-    blocks: Vec<Spread>,
+    /// From the first sample on, as far as a long window has asked for them. Like the tally no part
+    /// of the state.
+    blocks: Vec<Block>,
 }
 
-/// Samples of a block.
-const BLOCK: usize = 64;
 /// Windows of fewer samples are passed over one by one.
-const LONG: usize = 4 * BLOCK;
+const LONG: usize = 256;
+/// The samples of a long window are summed by these stretches of time, counted from the epoch on.
+const STRETCH: Micros = HOUR;
+
+/// The samples of one stretch of time, all of them: a later stretch has begun.
+#[derive(Copy, Clone)]
+struct Block {
+    /// Past the last.
+    end: usize,
+    spread: Spread,
+}
 
 /// The spread of a stretch of samples, kept from the last prediction so that the next goes on
 /// where it ended. It is what a pass from the beginning would give, bit by bit, and no part of
@@ -55,7 +63,7 @@ impl Series {
         &self.samples
     }
 
-    /// Heap bytes of the samples; blocks add a thirtieth where a long window is asked for.
+    /// Heap bytes of the samples; where a long window is asked for, blocks add 40 bytes an hour that has any.
     pub(super) fn bytes(&self) -> usize {
         self.samples.capacity() * size_of::<Sample>()
     }
@@ -98,11 +106,30 @@ impl Series {
         self.last = self.samples.last().copied();
     }
 
+    /// Where the samples that have a time, and one before `floor`, lie.
+    pub(super) fn before(&self, floor: Micros) -> Range<usize> {
+        let dated = self.samples.partition_point(|sample| sample.time == STATIC);
+        dated..self.samples.partition_point(|sample| sample.time < floor).max(dated)
+    }
+
+    /// Takes these away, and what is much too large for the others.
+    pub(super) fn trim(&mut self, floor: Micros) {
+        let gone = self.before(floor);
+        if gone.is_empty() {
+            return;
+        }
+        self.changed(gone.start);
+        self.samples.drain(gone);
+        self.samples.shrink_to(2 * self.samples.len());
+        self.last = self.samples.last().copied();
+    }
+
     fn changed(&mut self, place: usize) {
         if place < self.tally.end as usize {
             self.tally.end = 0;
         }
-        self.blocks.truncate(place / BLOCK);
+        // What comes behind the last sample of a block may belong to it.
+        self.blocks.truncate(self.blocks.partition_point(|block| block.end < place));
     }
 
     /// Where the samples with a time in `[from, to]` lie.
@@ -120,23 +147,38 @@ impl Series {
         start.min(end)..end
     }
 
-    /// The spread of the samples in `range`: of a long one by blocks, so that its sum is rounded as
-    /// the place of the samples in the series says, not as the passes over them went.
+    /// The spread of the samples in `range`: of a long one by stretches of time, so that how its sum is
+    /// rounded follows from its samples alone, not from what lies around them or how the passes over them went.
     pub(super) fn spread(&mut self, range: Range<usize>) -> Spread {
-        let (first, end) = (range.start.div_ceil(BLOCK), range.end / BLOCK);
         if range.len() < LONG {
             return Spread::of(self.samples.get(range).unwrap_or(&[]));
         }
-        let known = self.blocks.len();
-        self.blocks.extend(self.samples.chunks_exact(BLOCK).take(end).skip(known).map(Spread::of));
-        let mut spread = Spread::of(self.samples.get(range.start..first * BLOCK).unwrap_or(&[]));
-        for block in self.blocks.get(first..end).unwrap_or(&[]) {
-            spread.append(block);
+        self.extend_blocks(range.end);
+        let mut spread = Spread::default();
+        let mut next = range.start;
+        let first = self.blocks.partition_point(|block| block.end <= range.start);
+        let mut start = first.checked_sub(1).and_then(|before| self.blocks.get(before)).map_or(0, |block| block.end);
+        for block in self.blocks.get(first..).unwrap_or(&[]).iter().take_while(|block| block.end <= range.end) {
+            // The first may have begun before the window.
+            let of_part = || Spread::of(self.samples.get(range.start..block.end).unwrap_or(&[]));
+            spread.append(&if start < range.start { of_part() } else { block.spread });
+            (start, next) = (block.end, block.end);
         }
-        for sample in self.samples.get(end * BLOCK..range.end).unwrap_or(&[]) {
-            spread.add(sample);
+        for samples in self.samples.get(next..range.end).unwrap_or(&[]).chunk_by(in_one_stretch) {
+            spread.append(&Spread::of(samples));
         }
         spread
+    }
+
+    /// Adds the blocks that are complete before `end`.
+    fn extend_blocks(&mut self, end: usize) {
+        let mut start = self.blocks.last().map_or(0, |block| block.end);
+        for samples in self.samples.get(start..end).unwrap_or(&[]).chunk_by(in_one_stretch) {
+            start += samples.len();
+            if start < end {
+                self.blocks.push(Block { end: start, spread: Spread::of(samples) });
+            }
+        }
     }
 
     /// The spread of the samples from a time on, which lie in `range`; goes on from the last call
@@ -155,6 +197,11 @@ impl Series {
         }
         spread
     }
+}
+
+/// Whether two samples lie in one stretch of time.
+fn in_one_stretch(a: &Sample, b: &Sample) -> bool {
+    a.time.div_euclid(STRETCH) == b.time.div_euclid(STRETCH)
 }
 
 /// What one pass over samples gives; of none, what any value replaces.
@@ -353,18 +400,56 @@ mod tests {
     }
 
     #[test]
-    fn a_long_window_has_the_same_spread_however_it_was_asked_for() {
+    fn what_is_trimmed_has_a_time_before_the_floor() {
+        let mut all = series(&[(STATIC, 9.0), (1, 0.1), (2, 0.7), (3, 0.2), (3, 0.4)]);
+        assert_eq!((all.before(STATIC), all.before(3), all.before(9)), (1..1, 1..3, 1..5));
+        let whole = all.between(2, 9);
+        all.running_spread(2, whole);
+        all.trim(3);
+        assert_eq!(facts(&all, STATIC, 9), [0, 3, 4]);
+        let rest = all.between(2, 9);
+        assert_eq!(all.running_spread(2, rest.clone()), Spread::of(&all.samples[rest]));
+        all.trim(9);
+        assert_eq!((facts(&all, STATIC, 9), all.last_of(&(0..1)).unwrap().time), (vec![0], STATIC));
+        let mut many = series(&(0..1000).map(|i| (i, 1.0)).collect::<Vec<_>>());
+        many.trim(990);
+        assert!(many.bytes() <= 20 * size_of::<Sample>(), "{} bytes for ten samples", many.bytes());
+    }
+
+    /// Seven samples an hour.
+    fn long_series(of: impl Iterator<Item = i64>) -> Series {
         let value = |i: i64| ((i * 7919) % 1000) as f32 / 7.0;
-        let of = |times: &[i64]| series(&times.iter().map(|i| (*i, value(*i))).collect::<Vec<_>>());
+        series(&of.map(|i| (i * HOUR / 7, value(i))).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_spread_of_a_long_window_follows_from_its_samples_alone() {
+        for start in [0, 1, 6, 7, 8, 350] {
+            for end in [700, 701, 706, 707, 1000] {
+                let mut all = long_series(0..1000);
+                let mut alone = long_series(start..end);
+                let mut trimmed = long_series(0..1000);
+                trimmed.spread(0..1000);
+                trimmed.trim(start * HOUR / 7);
+                let (from, to) = (start as usize, end as usize);
+                assert_eq!(all.spread(from..to), alone.spread(0..to - from), "{start} to {end}");
+                assert_eq!(all.spread(from..to), trimmed.spread(0..to - from), "{start} to {end}, trimmed");
+                let plain = Spread::of(alone.samples());
+                assert!((all.spread(from..to).sum - plain.sum).abs() < 1e-9 * plain.sum);
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_window_has_the_same_spread_however_it_was_asked_for() {
         let spreads = |all: &mut Series| -> Vec<Spread> {
             [0..1000, 3..1000, 64..960, 100..400, 999..1000, 700..956, 700..955].map(|range| all.spread(range)).to_vec()
         };
-        let (even, odd): (Vec<i64>, Vec<i64>) = (0..1000).partition(|i| i % 2 == 0);
-        let mut at_once = of(&(0..1000).collect::<Vec<_>>());
-        let mut late = of(&even);
-        for i in odd {
+        let mut at_once = long_series(0..1000);
+        let mut late = long_series((0..1000).filter(|i| i % 2 == 0));
+        for sample in at_once.samples().iter().skip(1).step_by(2) {
             late.spread(0..late.samples.len());
-            late.insert(Sample { time: i, value: value(i), fact: 0 });
+            late.insert(*sample);
         }
         let expected = spreads(&mut at_once);
         assert_eq!(spreads(&mut late), expected);
@@ -373,8 +458,15 @@ mod tests {
         let all = &expected[0];
         assert_eq!((all.min, all.max, all.min_at, all.max_at), (plain.min, plain.max, plain.min_at, plain.max_at));
         assert!((all.sum - plain.sum).abs() < 1e-9 * plain.sum);
-        late.cut(500);
+        let cut = at_once.samples()[500].time;
+        late.cut(cut);
         assert_eq!(late.spread(0..500), at_once.spread(0..500));
+        let removed = at_once.samples()[499].fact;
+        at_once.spread(0..1000);
+        at_once.remove(removed);
+        let mut never = Series::default();
+        at_once.samples().iter().for_each(|sample| never.insert(*sample));
+        assert_eq!(at_once.spread(0..999), never.spread(0..999));
     }
 
     #[test]

@@ -1,16 +1,20 @@
 //! The state of one subject: the facts that hold, and what they amount to.
 
+mod trim;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use foldhash::fast::FixedState;
 
+use self::trim::{Arrivals, Trimmed};
 use super::NONE;
 use super::derived::{FRESH, Person, refresh};
 use super::encounter::{Edge, Encounter, NEVER};
 use super::fold::{Applied, Rules};
 use super::series::{STATIC, Sample, Series};
+use super::spec::FeatureSpec;
 use super::text::Held;
 use super::trigger::Trigger;
 use crate::events::{EventKey, EventRef, MEDS_BIRTH, Micros, Op, TOKEN, Told};
@@ -57,12 +61,21 @@ struct Fact {
     /// Hash of all that makes it the same fact when it is delivered again.
     content: u64,
     /// Its number among the facts of the subject, in order of arrival. It tells samples apart;
-    /// after 2^32 it begins anew, long after their memory has run out.
+    /// after 2^32 it would begin anew, but nobody is told of so often.
     number: u32,
     /// Entry of its concept in the spec, or [`NONE`].
     concept: u16,
     /// Set of series of its code, or [`NONE`].
     codes: u16,
+}
+
+impl Fact {
+    /// The series that it may have a sample in, and [`NONE`].
+    fn series<'s>(&self, spec: &'s FeatureSpec) -> impl Iterator<Item = u16> + use<'s> {
+        let entry = spec.entry(self.concept);
+        let of_concept = entry.into_iter().flat_map(|entry| [entry.values, entry.texts, entry.terms]);
+        of_concept.chain(spec.codes().series(self.codes).iter().copied())
+    }
 }
 
 /// What a fact says that is no sample.
@@ -93,9 +106,16 @@ struct Said {
     what: Statement,
 }
 
+/// The facts of a subject, or those of them that are in memory.
+type Facts = HashMap<Key, Fact, BuildHasherDefault<KeyHasher>>;
+
 /// The state of one subject.
 pub(super) struct Subject {
-    facts: HashMap<Key, Fact, BuildHasherDefault<KeyHasher>>,
+    facts: Facts,
+    /// When the facts happened, about. No part of the state.
+    arrivals: Arrivals,
+    /// What is no longer in memory; `None`: all is. No part of the state.
+    trimmed: Option<Trimmed>,
     /// By series of the spec; none until the first sample.
     pub(super) series: Vec<Series>,
     /// What the texts hold that series of texts have as samples.
@@ -130,7 +150,9 @@ impl Subject {
     /// A subject of whom nothing is known.
     pub(super) fn new() -> Self {
         Subject {
-            facts: HashMap::default(),
+            facts: Facts::default(),
+            arrivals: Arrivals::default(),
+            trimmed: None,
             series: Vec::new(),
             held: Held::default(),
             stale: Vec::new(),
@@ -198,6 +220,7 @@ impl Subject {
         let left = old.and_then(|old| self.forget(old, rules));
         let entered = new.and_then(|new| {
             self.next_number = self.next_number.wrapping_add(1);
+            self.bytes += self.arrivals.add(new.number, event.time);
             self.remember(new, event, told, rules)
         });
         // After both, so that a correction that moves nothing keeps the due times.
@@ -238,9 +261,7 @@ impl Subject {
 
     /// Takes away what a fact said; gives the encounter it was about.
     fn forget(&mut self, fact: Fact, rules: &Rules) -> Option<u32> {
-        let entry = rules.spec.entry(fact.concept);
-        let of_concept = entry.into_iter().flat_map(|entry| [entry.values, entry.texts, entry.terms]);
-        for index in of_concept.chain(rules.spec.codes().series(fact.codes).iter().copied()) {
+        for index in fact.series(&rules.spec) {
             let removed = self.series.get_mut(usize::from(index)).and_then(|series| series.remove(fact.number));
             if let Some(time) = removed {
                 self.outdate(rules.spec.dependents(index), time);
@@ -355,10 +376,14 @@ impl Subject {
         }
     }
 
+    /// Index of the encounter of a class under an id, if there is one.
+    fn known_encounter(&self, class: &str, id: Option<&str>) -> Option<usize> {
+        self.encounters.iter().rposition(|one| *one.class == *class && one.id.as_deref() == id)
+    }
+
     /// Index of the encounter of a class under an id.
     fn encounter(&mut self, class: &str, id: Option<&str>, triggers: &[Trigger]) -> u32 {
-        let same = |one: &Encounter| *one.class == *class && one.id.as_deref() == id;
-        let place = self.encounters.iter().rposition(same).unwrap_or_else(|| {
+        let place = self.known_encounter(class, id).unwrap_or_else(|| {
             let new = Encounter::new(class, id, triggers);
             self.bytes += size_of::<Encounter>() + size_of_val(&*new.pending) + class.len() + id.map_or(0, str::len);
             self.encounters.push(new);

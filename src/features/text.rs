@@ -52,6 +52,11 @@ impl Held {
         self.by_text.remove(&(series, fact)).map_or(0, |found| bytes(&found))
     }
 
+    /// Gives back room for many more texts than there are.
+    pub(super) fn shrink(&mut self) {
+        self.by_text.shrink_to(2 * self.by_text.len());
+    }
+
     /// What a text holds: the numbers of terms, and how often.
     pub(super) fn of(&self, series: u16, fact: u32) -> &[(u16, u16)] {
         self.by_text.get(&(series, fact)).map_or(&[], |found| &found[..])

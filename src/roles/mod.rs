@@ -12,6 +12,7 @@ mod letter;
 mod link;
 mod moves;
 mod normalize;
+mod past;
 mod recover;
 mod route;
 mod runtime;

@@ -3,8 +3,7 @@
 //! The owner of a partition alone sees all rows of a subject that leaves it, in their order, and
 //! commits what it writes together with how far it has read. So it writes the facts that the
 //! subject held, and later every straggler, into the partition of the subject that holds them
-//! now: once, and none is missed. Where the rows are is the library up to where it reaches and the
-//! log from there on; a history that is in neither any more stops the role.
+//! now: once, and none is missed.
 //!
 //! A link of something that has a history is rare, and so this is simple and slow: it reads that
 //! history anew.
@@ -14,14 +13,15 @@ use std::collections::{HashMap, HashSet};
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
+use super::past;
 use super::route::{self, by_owner};
 use super::{Context, RoleError};
 use crate::events::{
-    self, EventKey, EventRef, EventsBuilder, EventsError, EventsView, LEAVE, Linked, Links, Micros, Said, Seen,
-    SubjectId, Told,
+    EventKey, EventRef, EventsBuilder, EventsError, EventsView, LEAVE, Linked, Links, Micros, Said, Seen, SubjectId,
+    Told,
 };
-use crate::kafka::{Outbox, read_range};
-use crate::library::{Library, Table, addresses};
+use crate::kafka::Outbox;
+use crate::library::Library;
 
 /// What has to move, in the order in which it was read.
 #[derive(Default, Debug)]
@@ -161,41 +161,12 @@ fn history(
     partition: i32,
     departures: Vec<Departure>,
 ) -> Result<HashMap<(i64, i32), RecordBatch>, RoleError> {
-    let settings = &context.site.settings;
-    let topic = &settings.topics.events;
     let last = departures.iter().map(|departure| departure.at.0).max().unwrap_or(0);
+    let archived = past::archived(context, library, partition)?;
     let mut collector = Collector::new(departures);
-    let mut from = None;
-    context.runtime.block_on(async {
-        let archived = library.positions(Table::Events).await?.get(&(partition as u32)).copied();
-        // What another process archives meanwhile is read from the log.
-        from = archived.map(|archived| archived + 1);
-        let end = from.unwrap_or(0);
-        let mut history = library.history_of(partition as u32, collector.subjects()).await?;
-        while let Some(batch) = history.next().await? {
-            let (positions, rows) = addresses(&batch)?;
-            let places: Vec<(i64, i32)> = positions.iter().copied().zip(rows.iter().copied()).collect();
-            if places.last().is_some_and(|last| last.0 >= end) {
-                let before = places.partition_point(|place| place.0 < end);
-                collector.take(&batch.slice(0, before), &places[..before])?;
-                break;
-            }
-            collector.take(&batch, &places)?;
-        }
-        Ok::<_, RoleError>(())
-    })?;
-    let mut failed = None;
-    read_range(&settings.kafka, topic, partition, (from, last), settings.kafka.deadline, |offset, bytes| {
-        if failed.is_some() {
-            return;
-        }
-        let done = events::decode(bytes).and_then(|batch| {
-            let places: Vec<(i64, i32)> = (0..batch.num_rows() as i32).map(|row| (offset, row)).collect();
-            collector.take(&batch, &places)
-        });
-        failed = done.err().map(|cause| RoleError::Log { topic: topic.clone(), partition, offset, cause });
-    })?;
-    failed.map_or(Ok(collector.found), Err)
+    let subjects = collector.subjects();
+    past::read(context, library, partition, subjects, (archived, last), |batch, places| collector.take(batch, places))?;
+    Ok(collector.found)
 }
 
 /// The last word on a fact.

@@ -4,13 +4,13 @@
 //! whichever is less; then, by reading the log on from there, Kafka up to C. All of that
 //! is folded without emitting. Whatever is missing in between stops the role: it is never
 //! skipped (invariant 3). A subject that rested is folded anew from the library alone, which
-//! held all of it when it went to rest.
+//! held all of it when it went to rest; one that was trimmed, also from the log after that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 use std::thread;
 
-use super::{Context, RoleError};
+use super::{Context, RoleError, past};
 use crate::alerts::Memory;
 use crate::events::{EventsView, SubjectId};
 use crate::features::Fold;
@@ -66,7 +66,7 @@ pub(super) fn recover(
         let number = one.partition.number;
         let mut fold = context.site.fold();
         let (next, live) = start(one, archived.get(&(number as u32)).map(|&d| Position(d)))?;
-        let rows = context.runtime.block_on(replay(library, number as u32, None, next, &mut fold))?;
+        let rows = context.runtime.block_on(replay(library, number as u32, next, &mut fold))?;
         let subjects = fold.subjects();
         tracing::info!(partition = number, rows, subjects, from = next.0, live = live.0, "state recovered");
         beat();
@@ -91,33 +91,36 @@ pub(super) fn recover(
     Ok(parts)
 }
 
-/// Takes subjects that rest back into the state of a partition, before the row at [`Part::next`].
+/// Takes subjects that rest, or were trimmed, back into the state of a partition, before the row at [`Part::next`];
+/// a message there or later must have been read.
 pub(super) fn wake(
     context: &Context,
     library: &Library,
     partition: i32,
     part: &mut Part,
-    subjects: Vec<SubjectId>,
+    subjects: &[SubjectId],
 ) -> Result<(), RoleError> {
+    let last = part.next.0 - 1;
+    // Of those that rest the library holds all.
+    let is_in_library = !part.fold.has_any(subjects);
+    let archived = if is_in_library { Some(last) } else { past::archived(context, library, partition)? };
     let mut told = context.site.fold();
-    let rows = replay(library, partition as u32, Some(subjects.clone()), part.next, &mut told);
-    context.runtime.block_on(rows)?;
-    Ok(part.fold.wake(&subjects, told)?)
+    past::read(context, library, partition, subjects.to_vec(), (archived, last), |batch, places| {
+        let view = EventsView::new(batch)?;
+        for (row, &(position, _)) in places.iter().enumerate().take_while(|(_, place)| place.0 <= last) {
+            if view.subject(row).is_some_and(|subject| subjects.contains(&subject)) {
+                told.at(position);
+                told.apply(&view.row(row), None);
+            }
+        }
+        Ok(())
+    })?;
+    Ok(part.fold.wake(subjects, told)?)
 }
 
-/// Folds the library's rows of a partition, or of some of its subjects, that lie before `next`;
-/// returns how many.
-async fn replay(
-    library: &Library,
-    partition: u32,
-    subjects: Option<Vec<SubjectId>>,
-    next: NextOffset,
-    fold: &mut Fold,
-) -> Result<u64, RoleError> {
-    let mut history = match subjects {
-        Some(subjects) => library.history_of(partition, subjects).await?,
-        None => library.history(partition).await?,
-    };
+/// Folds the library's rows of a partition that lie before `next`; returns how many.
+async fn replay(library: &Library, partition: u32, next: NextOffset, fold: &mut Fold) -> Result<u64, RoleError> {
+    let mut history = library.history(partition).await?;
     let mut rows = 0;
     while let Some(batch) = history.next().await? {
         let view = EventsView::new(&batch)?;

@@ -91,7 +91,7 @@ struct Scoring<'c> {
     source: Source,
     parts: BTreeMap<i32, Part>,
     lag: Lag,
-    /// When subjects last went to rest.
+    /// When what is not needed in memory last went.
     rested: Instant,
     due: Due,
     moves: Moves,
@@ -210,7 +210,7 @@ impl<'c> Scoring<'c> {
             let view = EventsView::new(&batch)?;
             let asleep = part.fold.asleep(&view);
             if !asleep.is_empty() {
-                wake(self.context, &self.library, number, part, asleep)?;
+                wake(self.context, &self.library, number, part, &asleep)?;
             }
             part.fold.at(record.offset);
             let is_live = record.offset >= part.live.0;
@@ -475,7 +475,8 @@ impl<'c> Scoring<'c> {
         self.lag.measure(&self.source, metrics, &metrics.consumer_lag, settings.kafka.deadline, owned)
     }
 
-    /// Lets subjects rest of whom nothing became known for long, once the library holds all of them.
+    /// Lets go of what no window reaches any more, and of subjects of whom nothing became known for long, once the
+    /// library holds all of them.
     fn rest(&mut self) {
         let settings = &self.context.site.settings;
         if self.rested.elapsed() < settings.archive.every {
@@ -483,6 +484,10 @@ impl<'c> Scoring<'c> {
         }
         self.rested = Instant::now();
         let inactive = settings.limits.inactive.as_micros() as i64;
+        let trimmed: usize = self.parts.values_mut().map(|part| part.fold.trim(inactive)).sum();
+        if trimmed > 0 {
+            self.measure();
+        }
         let before = |fold: &Fold| fold.clock().unwrap_or(fold.known()).saturating_sub(inactive);
         if self.parts.values().all(|part| part.fold.restful(before(&part.fold)) == 0) {
             return;

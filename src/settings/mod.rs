@@ -162,7 +162,8 @@ pub struct Limits {
     /// How long a batch waits for more records.
     pub linger: Duration,
     /// A subject without an open encounter of whom nothing became known for so long leaves memory, and
-    /// is read back from the library when it is told of again.
+    /// is read back from the library when it is told of again. Of the others memory holds what windows
+    /// reach from predictions so long before their last record on.
     pub inactive: Duration,
     /// Most bytes of feature values in memory during a training or an evaluation; a fit has to do with
     /// as many.

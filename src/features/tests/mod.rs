@@ -7,6 +7,7 @@ mod recovery;
 mod scores;
 mod semantics;
 mod sites;
+mod trimming;
 mod ward;
 
 use std::sync::Arc;

@@ -63,7 +63,7 @@ fn with_rests(rows: &[Row], rests: &[usize]) -> (Fold, Due, usize) {
     (fold, due, rested)
 }
 
-fn bits(due: &Due) -> (Vec<Prediction>, Vec<u32>, Vec<Micros>) {
+pub(super) fn bits(due: &Due) -> (Vec<Prediction>, Vec<u32>, Vec<Micros>) {
     (due.rows.clone(), due.values.iter().map(|value| value.to_bits()).collect(), due.observed.clone())
 }
 
