@@ -177,8 +177,8 @@ impl Bundle {
             let groups = spec.tuning_groups.as_deref();
             bundle.card.calibration = Calibration::fit(link, &margins, tuning_labels, groups, spec.seed, found);
         }
-        let mut risks = Vec::new();
-        bundle.score(tuning.values(), &mut risks)?;
+        let (link, calibration) = (bundle.link(), &bundle.card.calibration);
+        let risks: Vec<f64> = margins.iter().map(|&margin| calibration.risk(link, margin)).collect();
         (bundle.card.threshold, bundle.card.threshold_note) =
             threshold::choose(spec.aim, &risks, tuning_labels, spec.patient_days)?;
         bundle.card.conformal =
