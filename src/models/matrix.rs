@@ -53,6 +53,11 @@ impl Matrix {
         &self.values
     }
 
+    /// All values, row-major, out of the matrix.
+    pub(super) fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// Appends a row.
     ///
     /// # Errors
