@@ -188,7 +188,7 @@ mod tests {
             spec.params.stack.members = vec![Family::Bayes, Family::Logistic];
             let (bundle, fresh, labels) = fitted(spec);
             let mut assessed = Vec::new();
-            bundle.assess(fresh.values(), &mut Default::default(), &mut assessed).unwrap();
+            bundle.assess(fresh.values(), &mut Default::default(), &mut assessed, &mut Vec::new()).unwrap();
             for class in [false, true] {
                 let of: Vec<_> = assessed.iter().zip(&labels).filter(|(_, label)| **label == class).collect();
                 let held = of.iter().filter(|(one, _)| one.possible[usize::from(class)]).count() as f64;

@@ -53,6 +53,11 @@ impl Matrix {
         &self.values
     }
 
+    /// All values, row-major, out of the matrix.
+    pub(super) fn into_values(self) -> Vec<f32> {
+        self.values
+    }
+
     /// Appends a row.
     ///
     /// # Errors
@@ -65,10 +70,14 @@ impl Matrix {
         Ok(())
     }
 
+    /// A column, from the first row; like a slice, it panics for one that is not there.
+    pub(super) fn column(&self, column: usize) -> impl Iterator<Item = f32> + '_ {
+        self.values.chunks_exact(self.columns.max(1)).map(move |row| row[column])
+    }
+
     /// What is known of a column, ascending.
     pub(super) fn known(&self, column: usize) -> Vec<f32> {
-        let mut known: Vec<f32> =
-            (0..self.rows()).map(|row| self.row(row)[column]).filter(|value| !value.is_nan()).collect();
+        let mut known: Vec<f32> = self.column(column).filter(|value| !value.is_nan()).collect();
         known.sort_unstable_by(f32::total_cmp);
         known
     }
@@ -76,8 +85,9 @@ impl Matrix {
     /// The median of each column; `None` where nothing is known.
     pub(super) fn medians(&self) -> Vec<Option<f32>> {
         let median = |column: usize| {
-            let known = self.known(column);
-            known.get(known.len().saturating_sub(1) / 2).copied()
+            let mut known: Vec<f32> = self.column(column).filter(|value| !value.is_nan()).collect();
+            let middle = known.len().checked_sub(1)? / 2;
+            Some(*known.select_nth_unstable_by(middle, f32::total_cmp).1)
         };
         (0..self.columns).into_par_iter().map(median).collect()
     }
@@ -125,6 +135,10 @@ mod tests {
             (vec![1.0, 3.0, 3.0], 2)
         );
         assert_eq!((matrix.leading(1).values()[1], matrix.leading(1).rows(), matrix.leading(9).columns()), (3.0, 2, 2));
+        assert_eq!(matrix.column(1).filter(|value| !value.is_nan()).collect::<Vec<f32>>(), [4.0]);
+        assert_eq!(matrix.medians(), [Some(1.0), Some(4.0)]);
+        assert_eq!(Matrix::from_values(1, vec![f32::NAN, 7.0, 2.0, 9.0]).unwrap().medians(), [Some(7.0)]);
+        assert_eq!(Matrix::from_values(1, vec![f32::NAN]).unwrap().medians(), [None]);
         assert!(Matrix::from_values(3, vec![0.0; 4]).is_err());
         assert!(Matrix::from_values(0, vec![0.0]).is_err());
         assert_eq!(Matrix::new(0).rows(), 0);

@@ -7,11 +7,12 @@ use burn::module::{Module, Param};
 use burn::nn::Linear as Dense;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::activation::{relu, softplus};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::activation::{relu, sigmoid};
+use burn::tensor::{Device, Tensor, TensorData, TensorReadError};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::calibration::softplus;
 use super::error::guarded;
 use super::files::MODEL;
 use super::linear::means;
@@ -218,6 +219,19 @@ impl Net {
         x
     }
 
+    /// Mean log loss over some rows and what is put in of them, by the weights as they are: burn's forward pass, in
+    /// single precision, takes a fraction of the time of ours.
+    fn log_loss(&self, labels: &[bool], watched: &[(&[usize], Tensor<2>)]) -> Result<f64, ModelError> {
+        let net = self.valid();
+        let (mut sum, mut count) = (0.0, 0.0);
+        for (rows, inputs) in watched {
+            let logits = net.forward(inputs.clone()).try_into_vec_as::<f32>().map_err(|e| unread(Family::Mlp, &e))?;
+            sum += rows.iter().zip(logits).map(|(&row, logit)| loss_of(f64::from(logit), labels[row])).sum::<f64>();
+            count += rows.len() as f64;
+        }
+        Ok(sum / count)
+    }
+
     /// The weights, out of burn's hands.
     fn take_out(&self) -> Result<Vec<Layer>, ModelError> {
         self.layers.iter().map(|layer| layer_of(Family::Mlp, layer)).collect()
@@ -237,13 +251,38 @@ pub(super) fn dense(inputs: usize, outputs: usize, random: &mut Random, device: 
 
 /// The weights of a layer, out of burn's hands.
 pub(super) fn layer_of(family: Family, layer: &Dense) -> Result<Layer, ModelError> {
-    let problem = |e: burn::tensor::TensorReadError| ModelError::fit(family, format!("{e:?}"));
-    let weights = layer.weight.val().try_into_vec_as::<f32>().map_err(problem)?;
+    let weights = layer.weight.val().try_into_vec_as::<f32>().map_err(|e| unread(family, &e))?;
     let bias = match &layer.bias {
-        Some(bias) => bias.val().try_into_vec_as::<f32>().map_err(problem)?,
+        Some(bias) => bias.val().try_into_vec_as::<f32>().map_err(|e| unread(family, &e))?,
         None => vec![0.0; weights.len() / layer.weight.val().dims()[0].max(1)],
     };
     Ok(Layer { weights, bias })
+}
+
+/// That burn does not give numbers out.
+fn unread(family: Family, error: &TensorReadError) -> ModelError {
+    ModelError::fit(family, format!("{error:?}"))
+}
+
+/// Something to minimise whose derivative is that of the mean log loss of `logits`, one a row; both are
+/// `(sigmoid(z) - y) / rows`. The log loss itself is nine steps of automatic differentiation, which take longer than
+/// the few numbers in them, and its value is not needed. `targets` are without differentiation.
+pub(super) fn objective(logits: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
+    let rows = logits.dims()[0] as f64;
+    let slopes = (sigmoid(logits.clone().inner()) - targets).div_scalar(rows);
+    (logits * Tensor::from_inner(slopes)).sum()
+}
+
+/// The outcomes of some rows, as [`objective`] takes them.
+pub(super) fn targets(labels: &[bool], picked: &[usize]) -> Tensor<2> {
+    let targets: Vec<f32> = picked.iter().map(|&row| f32::from(u8::from(labels[row]))).collect();
+    Tensor::from_data(TensorData::new(targets, [picked.len(), 1]), &Device::flex())
+}
+
+/// Some rows of a matrix, as a network takes them.
+fn inputs(x: &Matrix, picked: &[usize], device: &Device) -> Tensor<2> {
+    let data = TensorData::new(x.pick(picked).into_values(), [picked.len(), x.columns()]);
+    Tensor::from_data(data, device)
 }
 
 /// The training loop; see [`Network::fit`].
@@ -262,36 +301,37 @@ fn train(
     let decay = (hyper.decay > 0.0).then(|| WeightDecayConfig::new(hyper.decay as f32));
     let mut optimizer = AdamConfig::new().with_epsilon(1e-8).with_weight_decay(decay).init();
 
-    let baseline: Vec<f32> = means(x).into_iter().map(|mean| mean as f32).collect();
-    let mut network = Network { columns: x.columns(), layers: net.take_out()?, baseline };
-    let mut best = (f64::INFINITY, network.clone(), 0);
+    // In the parts that a step takes: what is computed on one core there is here, too.
+    let watched: Vec<(&[usize], Tensor<2>)> =
+        watched.chunks(hyper.batch).map(|rows| (rows, inputs(x, rows, &Device::flex()))).collect();
+    let mut best = (f64::INFINITY, net.take_out()?, 0);
     for epoch in 1..=hyper.epochs {
         random.shuffle(&mut kept);
         for batch in kept.chunks(hyper.batch) {
-            let rows: Vec<f32> = batch.iter().flat_map(|&row| x.row(row).iter().copied()).collect();
-            let targets: Vec<f32> = batch.iter().map(|&row| f32::from(u8::from(labels[row]))).collect();
-            let rows = Tensor::<2>::from_data(TensorData::new(rows, [batch.len(), x.columns()]), &device);
-            let targets = Tensor::<2>::from_data(TensorData::new(targets, [batch.len(), 1]), &device);
-            let logits = net.forward(rows);
-            // Cross entropy of logits: log(1 + e^z) - y z.
-            let loss = (softplus(logits.clone(), 1.0) - logits * targets).mean();
+            let loss = objective(net.forward(inputs(x, batch, &device)), targets(labels, batch));
             let gradients = GradientsParams::from_grads(loss.backward(), &net);
             net = optimizer.step(hyper.rate, net, gradients);
         }
-        network.layers = net.take_out()?;
-        let loss = log_loss(&network, x, labels, watched);
+        let loss = net.log_loss(labels, &watched)?;
         if loss < best.0 {
-            best = (loss, network.clone(), epoch);
+            best = (loss, net.take_out()?, epoch);
         } else if epoch - best.2 >= hyper.patience {
             break;
         }
     }
-    let (loss, network, epoch) = best;
+    let (loss, layers, epoch) = best;
     if !loss.is_finite() {
         return Err(ModelError::fit(Family::Mlp, "the loss is not finite from the start; lower mlp.rate"));
     }
+    let baseline = means(x).into_iter().map(|mean| mean as f32).collect();
+    let network = Network { columns: x.columns(), layers, baseline };
     network.check().map_err(|reason| ModelError::fit(Family::Mlp, reason))?;
     Ok((network, epoch))
+}
+
+/// The log loss of a row of log-odds `z`.
+fn loss_of(z: f64, label: bool) -> f64 {
+    softplus(z) - if label { z } else { 0.0 }
 }
 
 /// Mean log loss over some rows.
@@ -299,7 +339,7 @@ pub(super) fn log_loss(model: &dyn Model, x: &Matrix, labels: &[bool], picked: &
     let loss = |&row: &usize| {
         let mut margin = Vec::with_capacity(1);
         model.margins(x.row(row), &mut margin);
-        margin.iter().map(|&z| super::calibration::softplus(z) - if labels[row] { z } else { 0.0 }).sum()
+        margin.iter().map(|&z| loss_of(z, labels[row])).sum()
     };
     // Computed side by side, but added in order.
     let losses: Vec<f64> = picked.par_iter().map(loss).collect();
@@ -333,6 +373,41 @@ mod tests {
         for (ours, theirs) in ours.iter().zip(theirs) {
             assert!((ours - f64::from(theirs)).abs() < 1e-5);
         }
+    }
+
+    #[test]
+    fn the_objective_falls_as_the_log_loss_does() {
+        let device = Device::flex().autodiff();
+        let labels = [true, false, true, false];
+        let logits = || Tensor::<2>::from_data([[0.5], [-3.0], [40.0], [7.0]], &device).require_grad();
+        let slopes = |logits: Tensor<2>, loss: Tensor<1>| {
+            let gradients = loss.backward();
+            logits.grad(&gradients).unwrap().try_into_vec_as::<f32>().unwrap()
+        };
+        let ours = logits();
+        let ours = slopes(ours.clone(), objective(ours, targets(&labels, &[0, 1, 2, 3])));
+        let theirs = logits();
+        let outcomes = Tensor::<2>::from_data([[1.0], [0.0], [1.0], [0.0]], &device);
+        // Cross entropy of logits: log(1 + e^z) - y z.
+        let loss = burn::tensor::activation::softplus(theirs.clone(), 1.0) - theirs.clone() * outcomes;
+        let theirs = slopes(theirs, loss.mean());
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!((ours - theirs).abs() < 1e-6, "{ours} {theirs}");
+        }
+    }
+
+    #[test]
+    fn the_watched_loss_is_that_of_the_network_taken_out() {
+        let mut random = Random::new(5);
+        let net = Net::new(&[3, 8, 1], &mut random, &Device::flex().autodiff());
+        let x = Matrix::from_values(3, (0..60).map(|_| random.unit() as f32 * 4.0 - 2.0).collect()).unwrap();
+        let labels: Vec<bool> = (0..20).map(|_| random.unit() < 0.4).collect();
+        let picked: Vec<usize> = (3..20).rev().collect();
+        let watched: Vec<(&[usize], Tensor<2>)> =
+            picked.chunks(4).map(|rows| (rows, inputs(&x, rows, &Device::flex()))).collect();
+        let network = Network { columns: 3, layers: net.take_out().unwrap(), baseline: vec![0.0; 3] };
+        let (found, want) = (net.log_loss(&labels, &watched).unwrap(), log_loss(&network, &x, &labels, &picked));
+        assert!((found - want).abs() < 1e-6, "{found} {want}");
     }
 
     proptest! {

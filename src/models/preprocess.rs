@@ -25,6 +25,8 @@ const OFFSET: f64 = 0.1;
 const MASK_SHARE: f64 = 0.01;
 /// Fewest rows on either side of a mask.
 const FEWEST: usize = 5;
+/// Rows that are preprocessed together.
+const BLOCK: usize = 256;
 
 /// A fitted preprocessing.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -131,12 +133,15 @@ impl Preprocess {
 
     /// A whole matrix, preprocessed.
     pub(super) fn apply_all(&self, x: &Matrix) -> Matrix {
-        let mut values = Vec::with_capacity(x.rows() * self.columns());
-        for row in 0..x.rows() {
-            self.apply(x.row(row), &mut values);
-        }
+        let features = self.features().max(1);
+        let apply = |rows: &[f32]| {
+            let mut out = Vec::with_capacity(rows.len() / features * self.columns());
+            rows.chunks_exact(features).for_each(|row| self.apply(row, &mut out));
+            out
+        };
+        let blocks: Vec<Vec<f32>> = x.values().par_chunks(features * BLOCK).map(apply).collect();
         // Every row has the same width by construction, so this always holds.
-        Matrix::from_values(self.columns(), values).unwrap_or_else(|_| Matrix::new(self.columns()))
+        Matrix::from_values(self.columns(), blocks.concat()).unwrap_or_else(|_| Matrix::new(self.columns()))
     }
 
     /// Contributions a column as contributions a feature: a mask's go to its feature.
@@ -192,10 +197,10 @@ impl Mask {
 
 /// A column's numbers, and in which rows it is missing (a bit a row).
 fn fit_column(x: &Matrix, feature: usize, scaled: bool) -> (Column, Vec<u64>) {
+    let all: Vec<f32> = x.column(feature).collect();
     let mut missing = vec![0u64; x.rows().div_ceil(64)];
     let mut present = Vec::with_capacity(x.rows());
-    for row in 0..x.rows() {
-        let value = x.row(row)[feature];
+    for (row, &value) in all.iter().enumerate() {
         if value.is_nan() {
             missing[row / 64] |= 1 << (row % 64);
         } else {
@@ -218,10 +223,10 @@ fn fit_column(x: &Matrix, feature: usize, scaled: bool) -> (Column, Vec<u64>) {
             let median = f64::from(column.fill);
             column.log = Some(OFFSET * if median > 0.0 { median } else { 1.0 });
         }
-        let values = || (0..x.rows()).map(|row| f64::from(column.apply(x.row(row)[feature])));
+        let values: Vec<f64> = all.iter().map(|&value| f64::from(column.apply(value))).collect();
         let rows = x.rows() as f64;
-        let mean = values().sum::<f64>() / rows;
-        let deviation = (values().map(|value| (value - mean).powi(2)).sum::<f64>() / rows).sqrt();
+        let mean = values.iter().sum::<f64>() / rows;
+        let deviation = (values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / rows).sqrt();
         let factor = if deviation > 1e-9 * mean.abs().max(1e-9) { 1.0 / deviation } else { 0.0 };
         (column.centre, column.factor) = (mean, factor);
     }

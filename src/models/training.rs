@@ -9,10 +9,9 @@ use burn::module::Module;
 use burn::nn::Linear as Dense;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, GradientsParams};
-use burn::tensor::activation::softplus;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::neural::{Layer, layer_of, log_loss};
+use super::neural::{Layer, layer_of, log_loss, objective, targets};
 use super::random::{Parts, Random};
 use super::sequence::Sequence;
 use super::{CnnHyper, Family, GruHyper, Matrix, Model, ModelError};
@@ -96,11 +95,7 @@ pub(super) fn train<N: Net>(
         random.shuffle(&mut kept);
         for batch in kept.chunks(settings.batch) {
             let (hours, summary) = rows.tensors(batch, settings.drop, random, &device);
-            let logits = net.forward(hours, summary);
-            let targets: Vec<f32> = batch.iter().map(|&row| f32::from(u8::from(rows.labels[row]))).collect();
-            let targets = Tensor::<2>::from_data(TensorData::new(targets, [batch.len(), 1]), &device);
-            // Cross entropy of logits: log(1 + e^z) - y z.
-            let loss = (softplus(logits.clone(), 1.0) - logits * targets).mean();
+            let loss = objective(net.forward(hours, summary), targets(rows.labels, batch));
             let gradients = GradientsParams::from_grads(loss.backward(), &net);
             net = optimizer.step(settings.rate, net, gradients);
             steps += 1.0;

@@ -448,7 +448,7 @@ fn a_label_of_several_classes_is_answered_by_a_model_of_as_many() {
             let sum = explanation.base + explanation.contributions.iter().sum::<f64>();
             assert!((sum - explanation.risk).abs() < 1e-9, "{name}: {explanation:?}");
             let mut told = Vec::new();
-            loaded.outputs(x.row(row), &mut told).unwrap();
+            loaded.assess(x.row(row), &mut Default::default(), &mut Vec::new(), &mut told).unwrap();
             assert!((told.iter().sum::<f64>() - 1.0).abs() < 1e-12);
             assert_eq!(told[2].to_bits(), explanation.risk.to_bits());
         }
