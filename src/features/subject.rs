@@ -142,6 +142,8 @@ pub(super) struct Subject {
     /// The latest time at which anything became known of it.
     pub(super) known: Micros,
     next_number: u32,
+    /// The number of the next fact when it was last folded anew for what it had let go of; no part of the state.
+    woken: u32,
     /// Heap bytes of the state, about; what is kept of derived series and blocks is not in it.
     pub(super) bytes: usize,
 }
@@ -167,6 +169,7 @@ impl Subject {
             position: 0,
             known: Micros::MIN,
             next_number: 0,
+            woken: 0,
             bytes: size_of::<Subject>(),
         }
     }

@@ -74,8 +74,8 @@ fn to_end(
 /// beginning) up to and with the offset `last`, which must be there; `each` is given the offset and value of every record.
 ///
 /// # Errors
-/// [`KafkaError::Lost`] if the log no longer holds `from`; if no broker answers, or `last` is not
-/// reached within `deadline`.
+/// [`KafkaError::Lost`] if the log no longer holds `from`; if no broker answers, or nothing more
+/// before `last` for as long as `deadline`.
 pub fn read_range(
     kafka: &Kafka,
     topic: &str,
@@ -84,9 +84,9 @@ pub fn read_range(
     deadline: Duration,
     mut each: impl FnMut(i64, &[u8]),
 ) -> Result<(), KafkaError> {
-    let started = Instant::now();
     let consumer = open(kafka)?;
     let (low, high) = watermarks(&consumer, topic, partition, deadline)?;
+    let mut heard = Instant::now();
     let from = from.unwrap_or(low);
     if from < low {
         return Err(KafkaError::Lost { topic: topic.to_owned(), partition, needed: from, low, high });
@@ -98,6 +98,7 @@ pub fn read_range(
     loop {
         match consumer.poll(Duration::from_millis(100)) {
             Some(Ok(record)) if record.offset() <= last => {
+                heard = Instant::now();
                 each(record.offset(), record.payload().unwrap_or_default());
                 if record.offset() == last {
                     return Ok(());
@@ -107,7 +108,7 @@ pub fn read_range(
             Some(Err(Cause::PartitionEOF(_))) | None => {}
             Some(Err(cause)) => tracing::warn!(%cause, "reading a part of a topic, retrying"),
         }
-        if started.elapsed() > deadline {
+        if heard.elapsed() > deadline {
             return Err(KafkaError::Deadline { what: "reading a part of a topic", deadline });
         }
     }

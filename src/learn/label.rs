@@ -114,7 +114,12 @@ async fn of_partitions(snapshot: Snapshot, config: &Config) -> Result<Vec<Labels
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let Some(&partition) = partitions.get(at) else { return Ok(found) };
-                found.push((at, runtime.block_on(of_partition(&snapshot, partition, &config))?));
+                let done = runtime.block_on(of_partition(&snapshot, partition, &config));
+                if done.is_err() {
+                    // Nobody takes another.
+                    next.store(partitions.len(), Ordering::Relaxed);
+                }
+                found.push((at, done?));
             }
         })
     };

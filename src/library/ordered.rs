@@ -87,7 +87,8 @@ impl Ordered {
 
 /// Whether the path of a file means the same to every reader.
 fn has_plain_path(file: &DataFile) -> bool {
-    file.path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/=._-".contains(&byte))
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"=._-".contains(&byte);
+    file.path.split('/').all(|name| !matches!(name, "" | "." | "..") && name.bytes().all(is_plain))
 }
 
 /// Whether the columns of the table's files may have other names.

@@ -22,7 +22,7 @@ pub(super) fn archived(context: &Context, library: &Library, partition: i32) -> 
 /// be among them; a message that does must be there.
 ///
 /// # Errors
-/// If the library or the log cannot be read, no longer holds a part, or not within `kafka.deadline`.
+/// If the library or the log cannot be read, no longer holds a part, or is silent for as long as `kafka.deadline`.
 pub(super) fn read(
     context: &Context,
     library: &Library,

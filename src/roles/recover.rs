@@ -92,13 +92,14 @@ pub(super) fn recover(
 }
 
 /// Takes subjects that rest, or were trimmed, back into the state of a partition, before the row at [`Part::next`];
-/// a message there or later must have been read.
+/// a message there or later must have been read. `beat` is called as it goes on.
 pub(super) fn wake(
     context: &Context,
     library: &Library,
     partition: i32,
     part: &mut Part,
     subjects: &[SubjectId],
+    beat: &dyn Fn(),
 ) -> Result<(), RoleError> {
     let last = part.next.0 - 1;
     // Of those that rest the library holds all.
@@ -106,6 +107,7 @@ pub(super) fn wake(
     let archived = if is_in_library { Some(last) } else { past::archived(context, library, partition)? };
     let mut told = context.site.fold();
     past::read(context, library, partition, subjects.to_vec(), (archived, last), |batch, places| {
+        beat();
         let view = EventsView::new(batch)?;
         for (row, &(position, _)) in places.iter().enumerate().take_while(|(_, place)| place.0 <= last) {
             if view.subject(row).is_some_and(|subject| subjects.contains(&subject)) {

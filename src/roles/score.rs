@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
         match role.source.next(Duration::from_millis(100))? {
             Some(SourceEvent::Block(block)) => {
                 waits.observe(asked.elapsed().as_secs_f64());
-                role.batch(&block)?;
+                role.batch(&block, beat)?;
                 asked = Instant::now();
             }
             Some(SourceEvent::Assigned(assigned, reply)) => {
@@ -187,7 +187,7 @@ impl<'c> Scoring<'c> {
     }
 
     /// One block of event batches into one transaction.
-    fn batch(&mut self, block: &Block) -> Result<(), RoleError> {
+    fn batch(&mut self, block: &Block, beat: &Beat) -> Result<(), RoleError> {
         let metrics = &self.context.metrics;
         self.due.clear();
         self.origins.clear();
@@ -210,7 +210,7 @@ impl<'c> Scoring<'c> {
             let view = EventsView::new(&batch)?;
             let asleep = part.fold.asleep(&view);
             if !asleep.is_empty() {
-                wake(self.context, &self.library, number, part, &asleep)?;
+                wake(self.context, &self.library, number, part, &asleep, &|| beat.beat())?;
             }
             part.fold.at(record.offset);
             let is_live = record.offset >= part.live.0;

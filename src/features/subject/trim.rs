@@ -6,15 +6,16 @@
 //!
 //! [`Subject::lacks`] tells of the rows that need more: before one is applied the subject is folded anew from all
 //! of its rows. To all others it makes no difference what has gone. A correction of a fact that has gone looks like
-//! a new fact, and leaves the same: what it takes away is out of reach, and what it adds has the same number.
+//! a new fact, is counted as one, and leaves the same: what it takes away is out of reach, and what it adds has the same
+//! number.
 
 use super::{Fact, Key, Statement, Subject, content, table_bytes};
 use crate::events::{EventRef, LEAVE, MEDS_BIRTH, Micros, Op, TOKEN};
 use crate::features::encounter::{Edge, Encounter};
 use crate::features::fold::Rules;
 
-/// A subject is trimmed when one part in so many of what is bounded is out of reach, so that the work is in
-/// proportion to what comes.
+/// A subject is trimmed when one part in so many of what is bounded is out of reach, and, once it had to be folded
+/// anew, when as large a part has come since: so that the work is in proportion to what comes, whatever comes.
 const PART: usize = 4;
 
 /// Facts of a group of [`Arrivals`].
@@ -81,6 +82,9 @@ impl Subject {
 
     /// Lets go of what no prediction at `horizon` or later reaches, nor any that is due; whether it was worth it.
     pub(in crate::features) fn trim(&mut self, horizon: Micros, rules: &Rules) -> bool {
+        if self.next_number.wrapping_sub(self.woken) < self.woken / PART as u32 {
+            return false;
+        }
         let horizon = horizon.min(self.due);
         let predicts = |class: &str| rules.triggers.iter().any(|trigger| trigger.concerns(class));
         let open = self.encounters.iter().filter(|one| predicts(&one.class)).filter_map(|one| one.open);
@@ -97,7 +101,9 @@ impl Subject {
             return false;
         }
         self.trim_series(&floors, rules);
-        self.trim_facts(facts, rules);
+        if past > 0 {
+            self.trim_facts(facts, rules);
+        }
         let is_of_encounter = rules.reaches.iter().any(|reach| reach.is_of_encounter());
         let now = Trimmed { horizon, began: if is_of_encounter { began } else { Micros::MIN }, facts };
         let before = self.trimmed.unwrap_or(now);
@@ -194,7 +200,7 @@ impl Subject {
             && self.encounters.iter().zip(&trimmed.encounters).all(same);
         if is_same {
             self.encounters = std::mem::take(&mut trimmed.encounters);
-            self.due = trimmed.due;
+            (self.due, self.woken) = (trimmed.due, self.next_number);
         }
         is_same
     }

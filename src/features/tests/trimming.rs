@@ -261,6 +261,20 @@ fn memory_is_bounded_by_the_windows() {
     assert_eq!(unseen[59], 60 * 144);
 }
 
+/// Whoever is folded anew for every late row, trimmed, and so again, would cost as much as all of its history each time.
+#[test]
+fn late_rows_one_after_the_other_do_not_fold_a_subject_anew_each_time() {
+    let told = |step: i64| {
+        let (at, key) = (step * 10 * MINUTE, step as u64);
+        let row = if step % 2 == 0 { heart_rate(80.0, at, key) } else { known_at(heart_rate(70.0, step, key), at) };
+        (row, false)
+    };
+    let log: Vec<Told<'_>> = (1..=600).map(told).collect();
+    let trims: Vec<usize> = (0..log.len()).collect();
+    let (_, _, counts) = trimmed(&batches(&log, 1), &trims, HOUR);
+    assert!((5..40).contains(&counts.wakes) && counts.trims > 5, "{counts:?}");
+}
+
 #[test]
 fn a_row_that_needs_what_has_gone_is_told_of() {
     let features = "[[feature]]\nconcepts = [\"heart_rate\"]\nwindows = [\"2h\", \"encounter\"]\naggregates = [\"mean\"]\n\
