@@ -146,8 +146,7 @@ pub async fn train(
         groups: Some(train_rows.iter().map(|row| row.subject.0).collect()),
         tuning_groups: Some(tuning_rows.iter().map(|row| row.subject.0).collect()),
         aim: task.policy.aim,
-        // Subjects are in one part only, so that their days add up.
-        patient_days: Some(patient_days(&tuning_rows) + task.train.crossfit.map_or(0.0, |_| patient_days(&train_rows))),
+        patient_days: Some([patient_days(&train_rows), patient_days(&tuning_rows)]),
         abstain: task.abstain,
         panel: task.wanted.as_ref().map(|wanted| panel_of(&wanted.question, &train_rows, &tuning_rows)),
         select: task.train.select,

@@ -65,7 +65,8 @@ pub(super) fn fit(
     };
     bundle.card.found.insert("crossfit_folds".to_owned(), folds.count() as f64);
     let groups = spec.groups.as_deref();
-    bundle.calibrate(&spec, &x, Unseen { x: &x, labels: &labels, groups, margins, outside })?;
+    let patient_days = spec.patient_days.map(|[training, tuning]| training + tuning);
+    bundle.calibrate(&spec, &x, Unseen { x: &x, labels: &labels, groups, margins, outside, patient_days })?;
     Ok(bundle)
 }
 
@@ -199,6 +200,13 @@ mod tests {
             let sensitivity = caught.count() as f64 / labels.iter().filter(|&&label| label).count() as f64;
             assert!((0.74..0.87).contains(&sensitivity), "{family} {sensitivity}");
         }
+    }
+
+    /// What a machine of other rows says cannot calibrate this one.
+    #[test]
+    fn a_family_whose_fits_differ_keeps_its_tuning_subjects() {
+        let card = fitted(spec(Family::Svm, Some(5))).0.card;
+        assert_eq!((card.trained_on.rows, card.tuned_on.rows, card.found.get("crossfit_folds")), (1_000, 120, None));
     }
 
     #[test]

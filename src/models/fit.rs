@@ -43,9 +43,9 @@ pub struct FitSpec {
     pub tuning_groups: Option<Vec<i64>>,
     /// What the threshold is chosen for.
     pub aim: Aim,
-    /// How many patient-days the rows watch over that the threshold is chosen on; for
+    /// How many patient-days the training and the tuning rows watch over; for
     /// [`Aim::AlertsPerPatientDay`].
-    pub patient_days: Option<f64>,
+    pub patient_days: Option<[f64; 2]>,
     /// When to abstain; none: never.
     pub abstain: Option<Abstain>,
     /// What is asked beyond yes or no; the labels then tell whether what is watched happened.
@@ -53,8 +53,9 @@ pub struct FitSpec {
     /// Which columns to leave out; none: no column.
     pub select: Option<Select>,
     /// In how many folds by subject the training and the tuning rows serve both: the model is fitted on
-    /// all of them, and calibrated by what models of the other folds say of each fold; none: the model
-    /// sees the training rows only, and calibration the tuning rows.
+    /// all of them, and calibrated by what models of the other folds say of each fold; none, and where a
+    /// family's fits [differ too much](Family::crossfits): the model sees the training rows only, and
+    /// calibration the tuning rows.
     pub crossfit: Option<usize>,
 }
 
@@ -96,6 +97,8 @@ pub(super) struct Unseen<'a> {
     /// Of each row, how many of its features were out of the range of the rows that the model saw;
     /// empty if nobody asks.
     pub(super) outside: Vec<u32>,
+    /// How many patient-days they watch over.
+    pub(super) patient_days: Option<f64>,
 }
 
 impl Bundle {
@@ -114,7 +117,7 @@ impl Bundle {
         tuning_labels: &[bool],
     ) -> Result<Bundle, ModelError> {
         check(&spec, train, labels, tuning, tuning_labels)?;
-        if let Some(folds) = spec.crossfit {
+        if let Some(folds) = spec.crossfit.filter(|_| spec.family.crossfits()) {
             return crossfit::fit(&spec, folds, (train, labels), (tuning, tuning_labels));
         }
         let mut bundle = Bundle::uncalibrated(&spec, train, labels, tuning)?;
@@ -131,7 +134,8 @@ impl Bundle {
         let margins = bundle.margins(x.values())?;
         let outside = spec.abstain.map(|settings| settings.outside(train, x)).unwrap_or_default();
         let groups = spec.tuning_groups.as_deref();
-        bundle.calibrate(&spec, train, Unseen { x, labels, groups, margins, outside })?;
+        let patient_days = spec.patient_days.map(|[_, tuning]| tuning);
+        bundle.calibrate(&spec, train, Unseen { x, labels, groups, margins, outside, patient_days })?;
         Ok(bundle)
     }
 
@@ -195,7 +199,7 @@ impl Bundle {
 
     /// Fits calibration, threshold and abstention on rows that the model did not see; `train`: those that it saw.
     pub(super) fn calibrate(&mut self, spec: &FitSpec, train: &Matrix, unseen: Unseen<'_>) -> Result<(), ModelError> {
-        let Unseen { x, labels, groups, margins, outside } = unseen;
+        let Unseen { x, labels, groups, margins, outside, patient_days } = unseen;
         let link = self.link();
         self.card.tuned_on = Counts::of(labels);
         if spec.panel.is_none() {
@@ -203,8 +207,7 @@ impl Bundle {
             self.card.calibration = Calibration::fit(link, &margins, labels, groups, spec.seed, found);
         }
         let risks: Vec<f64> = margins.iter().map(|&margin| self.card.calibration.risk(link, margin)).collect();
-        (self.card.threshold, self.card.threshold_note) =
-            threshold::choose(spec.aim, &risks, labels, spec.patient_days)?;
+        (self.card.threshold, self.card.threshold_note) = threshold::choose(spec.aim, &risks, labels, patient_days)?;
         self.card.conformal =
             spec.abstain.map(|settings| Conformal::fit(settings, train, x, &outside, &margins, labels));
         Ok(())

@@ -9,7 +9,7 @@
 needs a library with history, where the site or AUSCULT__LIBRARY__URL says. It asks `auscult crossval --split all` for
 our figures, `auscult features` and `auscult label` for the same rows, and fits the counterparts on them: the same
 subjects in the same folds (dealt as src/models/folds.rs deals them), of the other folds the same 8 of 9 subjects to
-fit on and the same ninth to choose the threshold of min(Se,+P) by. Counterparts have our default hyperparameters
+fit on and the same ninth to choose the threshold of min(Se,+P) by (a task's `crossfit` is left out). Counterparts have our default hyperparameters
 where theirs mean the same; XGBoost also has 400 rounds at 0.03, as one would set it by hand. Printed is a Markdown
 table: mean ± standard deviation over the folds, the difference (ours less theirs) fold by fold, seconds of a fit (ours
 with calibration, theirs without), and seconds to score 4,000 rows: ours on one core, theirs on one or on all of
@@ -28,6 +28,7 @@ import argparse
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -209,6 +210,16 @@ def task_of(config, name):
     return name, tasks[name]
 
 
+def fitting_once(config, folder):
+    """A copy of a site whose tasks are not cross-fitted, for their counterparts are fitted once."""
+    site = Path(folder) / "site"
+    shutil.copytree(config, site)
+    for task in (site / "tasks").glob("*.toml"):
+        lines = task.read_text().splitlines(keepends=True)
+        task.write_text("".join(line for line in lines if not line.startswith("crossfit")))
+    return site
+
+
 def labelled(features_file, labels_file):
     """Features that a model of a table reads, outcomes and subjects of the labelled rows."""
     labels = pd.read_parquet(labels_file, columns=KEY + ["boolean_value"]).dropna()
@@ -251,14 +262,14 @@ def compare(args):
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: args.threads])
     threadpool_limits(args.threads)
     task, aces = task_of(args.config, args.task)
-    site = ("--config", args.config)
     with tempfile.TemporaryDirectory() as folder:
+        site = ("--config", fitting_once(args.config, folder))
         features, labels = Path(args.keep or folder) / "features.parquet", Path(args.keep or folder) / "labels.parquet"
         ask(args.auscult, "features", *site, "--task", task, "--out", features)
         ask(args.auscult, "label", *site, "--aces", aces, "--out", labels)
         x, y, subjects = labelled(features, labels)
-    crossval = ("crossval", *site, "--task", task, "--split", "all", "--folds", args.folds)
-    report = ask(args.auscult, *crossval, "--families", args.families)
+        crossval = ("crossval", *site, "--task", task, "--split", "all", "--folds", args.folds)
+        report = ask(args.auscult, *crossval, "--families", args.families)
     found, want = (len(y), int(y.sum())), (report["rows"], report["positives"])
     if found != want:
         raise SystemExit(f"{found} rows and positives are not crossval's {want}; it left out {report['left_out']}")

@@ -269,7 +269,7 @@ fn the_threshold_serves_the_aim_and_the_card_says_which() {
     let fit = |aim: Aim| {
         let spec = FitSpec {
             aim,
-            patient_days: Some(400.0),
+            patient_days: Some([0.0, 400.0]),
             ..FitSpec::new(Family::Logistic, "test", names(FEATURES), "spec")
         };
         Bundle::fit(spec, &train, &y, &tuning, &tuning_y).unwrap()
