@@ -202,11 +202,15 @@ mod tests {
         }
     }
 
-    /// What a machine of other rows says cannot calibrate this one.
     #[test]
     fn a_family_whose_fits_differ_keeps_its_tuning_subjects() {
-        let card = fitted(spec(Family::Svm, Some(5))).0.card;
-        assert_eq!((card.trained_on.rows, card.tuned_on.rows, card.found.get("crossfit_folds")), (1_000, 120, None));
+        for family in [Family::Svm, Family::Knn] {
+            let card = fitted(spec(family, Some(5))).0.card;
+            assert_eq!(
+                (card.trained_on.rows, card.tuned_on.rows, card.found.get("crossfit_folds")),
+                (1_000, 120, None)
+            );
+        }
     }
 
     #[test]
