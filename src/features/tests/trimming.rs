@@ -212,7 +212,7 @@ fn random_logs_are_trimmed_and_woken_and_go_on_trimmed() {
         all.wakes += counts.wakes;
         all.rows.iter_mut().zip(counts.rows).for_each(|(all, count)| *all += count);
     }
-    assert!(all.trims > 500 && all.wakes > 500, "{all:?}");
+    assert!(all.trims > 500 && all.wakes > 300, "{all:?}");
     assert!(all.rows.iter().all(|count| *count > 5), "{all:?}");
 }
 
