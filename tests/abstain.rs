@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::broker::Broker;
-use crate::chart::{heart_rate, lactate, line, site};
+use crate::chart::{heart_rate, lactate, line, site, within_a_day};
 use crate::peer::{Place, Read, read_settled, read_topic, read_until};
 
 const TASK: &str = r#"
@@ -31,28 +31,12 @@ silence = "8h"
 error_rate = 0.1
 "#;
 
-const LABELS: &str = r#"
+const PREDICATES: &str = r#"
 predicates:
   prediction:
     code: AUSCULT//PREDICTION
   transfer:
     code: ENCOUNTER//ICU//START
-
-trigger: prediction
-
-windows:
-  input:
-    start: null
-    end: trigger
-    start_inclusive: true
-    end_inclusive: true
-    index_timestamp: end
-  target:
-    start: trigger
-    end: start + 24h
-    start_inclusive: false
-    end_inclusive: true
-    label: transfer
 "#;
 
 /// Stays in which a lactate of 7 to 10 mostly, one of 1 to 3 seldom, and one of 4 to 6 every other time comes
@@ -104,7 +88,8 @@ fn what_a_model_does_not_know_raises_nothing_and_is_said_of_an_alert_that_stands
     let Some(broker) = Broker::start() else { return };
     let bootstrap = &broker.bootstrap;
     let dir = tempfile::TempDir::new().unwrap();
-    let tasks = [("transfer.toml", TASK), ("transfer.yaml", LABELS)];
+    let labels = within_a_day(PREDICATES, "transfer");
+    let tasks = [("transfer.toml", TASK), ("transfer.yaml", labels.as_str())];
     let mut place = Place::of(site(&dir.path().join("site"), &tasks), bootstrap);
     // Short, since processes die here.
     place.set("AUSCULT__TIME__CLOCK", "events").set("AUSCULT__KAFKA__SESSION", "6s");

@@ -12,6 +12,30 @@ windows = ["24h"]
 aggregates = ["last"]
 "#;
 
+/// The windows of a label that something comes within a day.
+const DAY: &str = r#"
+trigger: prediction
+
+windows:
+  input:
+    start: null
+    end: trigger
+    start_inclusive: true
+    end_inclusive: true
+    index_timestamp: end
+  target:
+    start: trigger
+    end: start + 24h
+    start_inclusive: false
+    end_inclusive: true
+    label: LABEL
+"#;
+
+/// The ACES file of that label, which is one of these predicates.
+pub fn within_a_day(predicates: &str, label: &str) -> String {
+    format!("{predicates}{}", DAY.replace("LABEL", label))
+}
+
 /// A site with the hospital's concepts and rules, these two features, and the files of its tasks.
 pub fn site(dir: &Path, tasks: &[(&str, &str)]) -> PathBuf {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/hospital");

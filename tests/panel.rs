@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::broker::Broker;
-use crate::chart::{heart_rate, lactate, line, site};
+use crate::chart::{heart_rate, lactate, line, site, within_a_day};
 use crate::peer::{Place, read_settled, read_topic, read_until};
 use crate::predictions::predictions;
 
@@ -62,7 +62,7 @@ min_auroc = 0.6
 threshold = 0.4
 "#;
 
-const LABELS: &str = r#"
+const PREDICATES: &str = r#"
 predicates:
   prediction:
     code: AUSCULT//PREDICTION
@@ -70,22 +70,6 @@ predicates:
     code: ENCOUNTER//ICU//START
   ward:
     code: TRANSFER//WARD
-
-trigger: prediction
-
-windows:
-  input:
-    start: null
-    end: trigger
-    start_inclusive: true
-    end_inclusive: true
-    index_timestamp: end
-  target:
-    start: trigger
-    end: start + 24h
-    start_inclusive: false
-    end_inclusive: true
-    label: icu
 "#;
 
 /// Lactates of a patient.
@@ -126,7 +110,8 @@ fn what_a_panel_tells_live_is_what_it_tells_offline_invariant_06_and_10() {
     let Some(broker) = Broker::start() else { return };
     let bootstrap = &broker.bootstrap;
     let dir = tempfile::TempDir::new().unwrap();
-    let tasks = [("way.toml", WAY), ("soon.toml", SOON), ("day.yaml", LABELS)];
+    let labels = within_a_day(PREDICATES, "icu");
+    let tasks = [("way.toml", WAY), ("soon.toml", SOON), ("day.yaml", labels.as_str())];
     let mut place = Place::of(site(&dir.path().join("site"), &tasks), bootstrap);
     place.set("AUSCULT__TIME__CLOCK", "events");
     place.json(&["import", "--format", "flat", &place.file("past.jsonl", charts(0..400).as_bytes())]);

@@ -56,7 +56,7 @@ impl Bayes {
                 })
                 .collect();
             densities.par_iter_mut().enumerate().for_each(|(column, densities)| {
-                let sum: f64 = (0..x.rows()).map(|row| densities.log_ratio(x.row(row)[column])).sum();
+                let sum: f64 = x.column(column).map(|value| densities.log_ratio(value)).sum();
                 densities.average = sum / x.rows() as f64;
             });
             let out = Bayes { prior: (with / without).ln(), densities };

@@ -52,13 +52,9 @@ impl Abstain {
         if usable { Ok(()) } else { Err("must be above 0 and below 0.5") }
     }
 
-    /// How many features of each row are out of the range of the training rows; empty if nothing is made of it.
-    pub(super) fn outside(self, train: &Matrix, rows: &Matrix) -> Vec<u32> {
-        if !self.novel {
-            return Vec::new();
-        }
-        let ranges = ranges(train);
-        (0..rows.rows()).map(|row| outside(rows.row(row), &ranges)).collect()
+    /// The range of each feature in the training rows; empty if nothing is made of it.
+    pub(super) fn ranges(self, train: &Matrix) -> Vec<Option<[f32; 2]>> {
+        if self.novel { ranges(train) } else { Vec::new() }
     }
 }
 
@@ -136,11 +132,11 @@ pub struct Conformal {
 }
 
 impl Conformal {
-    /// Fits on the tuning rows, what is [outside](Abstain::outside) of them and their margins; the ranges on
-    /// the training rows.
+    /// Fits on the tuning rows, how much of them is [outside](outside_of) the ranges of the training rows, and
+    /// their margins.
     pub(super) fn fit(
         settings: Abstain,
-        train: &Matrix,
+        mut ranges: Vec<Option<[f32; 2]>>,
         tuning: &Matrix,
         strange: &[u32],
         margins: &[f64],
@@ -154,7 +150,9 @@ impl Conformal {
             if settings.too_little_data { limit(rows.map(|row| f64::from(present(row))), RARE) } else { None };
         // Of none there is no limit.
         let most_outside = limit(strange.iter().map(|&count| -f64::from(count)), RARE).map(|low| -low);
-        let ranges = if most_outside.is_some() { ranges(train) } else { Vec::new() };
+        if most_outside.is_none() {
+            ranges = Vec::new();
+        }
         let error_rate = settings.error_rate;
         let calibrated_on = Counts::of(labels);
         Conformal { error_rate, calibrated_on, with_from, without_to, least_present, most_outside, ranges }
@@ -243,6 +241,14 @@ fn outside(row: &[f32], ranges: &[Option<[f32; 2]>]) -> u32 {
     row.iter().zip(ranges).map(|(value, range)| u32::from(is_outside(*value, *range))).sum()
 }
 
+/// How many features of each row are out of range; empty without ranges.
+pub(super) fn outside_of(rows: &Matrix, ranges: &[Option<[f32; 2]>]) -> Vec<u32> {
+    if ranges.is_empty() {
+        return Vec::new();
+    }
+    (0..rows.rows()).map(|row| outside(rows.row(row), ranges)).collect()
+}
+
 fn is_outside(value: f32, range: Option<[f32; 2]>) -> bool {
     range.map_or(!value.is_nan(), |[low, high]| value < low || value > high)
 }
@@ -270,7 +276,7 @@ mod tests {
 
     fn sets(error_rate: f64, margins: &[f64], labels: &[bool]) -> Conformal {
         let none = Matrix::new(1);
-        Conformal::fit(Abstain { error_rate, ..ONLY_SETS }, &none, &none, &[], margins, labels)
+        Conformal::fit(Abstain { error_rate, ..ONLY_SETS }, Vec::new(), &none, &[], margins, labels)
     }
 
     fn possible(conformal: &Conformal, margin: f64) -> [bool; 2] {
@@ -353,7 +359,9 @@ mod tests {
         let margins: Vec<f64> = labels.iter().map(|label| if *label { 1.0 } else { -1.0 }).collect();
         let settings = Abstain { error_rate: 0.1, too_little_data: true, novel: true };
         let fit = |settings: Abstain, tuning: &Matrix| {
-            Conformal::fit(settings, &train, tuning, &settings.outside(&train, tuning), &margins, &labels)
+            let ranges = settings.ranges(&train);
+            let strange = outside_of(tuning, &ranges);
+            Conformal::fit(settings, ranges, tuning, &strange, &margins, &labels)
         };
         let conformal = fit(settings, &tuning);
         conformal.check(20).unwrap();
@@ -486,8 +494,9 @@ mod tests {
                     let settings = Abstain { error_rate: f64::from(percent) / 100.0, ..ONLY_SETS };
                     let settings = Abstain { too_little_data: true, novel: true, ..settings };
                     let tuning = rest_x.pick(tuning);
-                    let strange = settings.outside(&train, &tuning);
-                    let conformal = Conformal::fit(settings, &train, &tuning, &strange, &tuning_m, &tuning_y);
+                    let ranges = settings.ranges(&train);
+                    let strange = outside_of(&tuning, &ranges);
+                    let conformal = Conformal::fit(settings, ranges, &tuning, &strange, &tuning_m, &tuning_y);
                     let covered = coverage(&conformal, &fresh_m, &fresh_y);
                     let doubts = fresh.iter().zip(&fresh_m);
                     let doubts = doubts.filter_map(|(&row, &m)| conformal.assess(rest_x.row(row), m, 0.0).doubt);

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use super::conformal::outside_of;
 use super::fit::Unseen;
 use super::jobs::{at_once, side_by_side};
 use super::preprocess::Preprocess;
@@ -37,36 +38,34 @@ pub(super) fn fit(
     }
 
     // A selection has seen the labels of all rows, so that a stack's own folds would judge too kindly.
-    let own = if spec.family == Family::Stack && spec.select.is_none() {
+    let (mut bundle, own) = if spec.family == Family::Stack && spec.select.is_none() {
         let mut found = BTreeMap::new();
         let (stack, margins) = Stack::fit_judged(&spec, &x, &labels, &mut found)?;
         let parts = (Preprocess::Raw { features: x.columns() }, Box::new(stack) as _);
-        margins.zip(Some(Bundle::of_parts(&spec, (&x, &labels), None, parts, found)?))
+        let own = margins.map(|margins| (margins, spec.params.stack.folds));
+        (Bundle::of_parts(&spec, (&x, &labels), None, parts, found)?, own)
     } else {
-        None
+        (Bundle::uncalibrated(&spec, &x, &labels, &x)?, None)
     };
-    let (mut bundle, margins) = match own {
-        Some((margins, bundle)) => (bundle, margins),
+    let (margins, judged_in) = match own {
+        Some(own) => own,
         None => {
-            let margins = by_fold(
-                &folds,
-                |kept, held| {
-                    let bundle = Bundle::uncalibrated(&part(&spec, kept), &x.pick(kept), &pick(&labels, kept), &held)?;
-                    bundle.margins(held.values())
-                },
-                &x,
-            )?;
-            (Bundle::uncalibrated(&spec, &x, &labels, &x)?, margins)
+            let tell = |kept: &[usize], held: Matrix| {
+                let labels: Vec<bool> = kept.iter().map(|&row| labels[row]).collect();
+                Bundle::uncalibrated(&spec.of_rows(kept), &x.pick(kept), &labels, &held)?.margins(held.values())
+            };
+            (by_fold(&folds, tell, &x)?, folds.count())
         }
     };
-    let outside = match spec.abstain.filter(|settings| settings.novel) {
-        Some(settings) => by_fold(&folds, |kept, held| Ok(settings.outside(&x.pick(kept), &held)), &x)?,
-        None => Vec::new(),
-    };
-    bundle.card.found.insert("crossfit_folds".to_owned(), folds.count() as f64);
+    bundle.card.found.insert("crossfit_folds".to_owned(), judged_in as f64);
+    let (mut ranges, mut outside) = (Vec::new(), Vec::new());
+    if let Some(settings) = spec.abstain.filter(|settings| settings.novel) {
+        ranges = settings.ranges(&x);
+        outside = by_fold(&folds, |kept, held| Ok(outside_of(&held, &settings.ranges(&x.pick(kept)))), &x)?;
+    }
     let groups = spec.groups.as_deref();
     let patient_days = spec.patient_days.map(|[training, tuning]| training + tuning);
-    bundle.calibrate(&spec, &x, Unseen { x: &x, labels: &labels, groups, margins, outside, patient_days })?;
+    bundle.calibrate(&spec, Unseen { x: &x, labels: &labels, groups, margins, ranges, outside, patient_days })?;
     Ok(bundle)
 }
 
@@ -86,15 +85,6 @@ fn by_fold<T: Copy + Default + Send>(
         }
     }
     Ok(all)
-}
-
-/// The fit of some of the rows.
-fn part(spec: &FitSpec, rows: &[usize]) -> FitSpec {
-    FitSpec { groups: spec.groups.as_ref().map(|groups| pick(groups, rows)), ..spec.clone() }
-}
-
-fn pick<T: Copy>(of: &[T], rows: &[usize]) -> Vec<T> {
-    rows.iter().map(|&row| of[row]).collect()
 }
 
 #[cfg(test)]

@@ -75,10 +75,8 @@ pub(super) fn fit(hyper: &LogisticHyper, x: &Matrix, labels: &[bool]) -> Result<
 
 impl Problem {
     fn new(hyper: &LogisticHyper, x: &Matrix, labels: &[bool]) -> Problem {
-        let mut columns: Vec<Vec<f64>> = (0..x.columns())
-            .into_par_iter()
-            .map(|column| (0..x.rows()).map(|row| f64::from(x.row(row)[column])).collect())
-            .collect();
+        let mut columns: Vec<Vec<f64>> =
+            (0..x.columns()).into_par_iter().map(|column| x.column(column).map(f64::from).collect()).collect();
         columns.push(vec![1.0; x.rows()]);
         Problem {
             columns,

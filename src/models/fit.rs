@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::boosting::{self, Boosted};
 use super::card::check_features;
+use super::conformal;
 use super::crossfit;
 use super::onnx::Foreign;
 use super::panel::{Panel, PanelSpec};
@@ -86,6 +87,12 @@ impl FitSpec {
             crossfit: None,
         }
     }
+
+    /// The same fit of some of the training rows.
+    pub(super) fn of_rows(&self, rows: &[usize]) -> FitSpec {
+        let groups = self.groups.as_ref().map(|groups| rows.iter().map(|&row| groups[row]).collect());
+        FitSpec { groups, ..self.clone() }
+    }
 }
 
 /// Rows of subjects that the model whose margins they have did not see.
@@ -94,8 +101,9 @@ pub(super) struct Unseen<'a> {
     pub(super) labels: &'a [bool],
     pub(super) groups: Option<&'a [i64]>,
     pub(super) margins: Vec<f64>,
-    /// Of each row, how many of its features were out of the range of the rows that the model saw;
-    /// empty if nobody asks.
+    /// The range of each feature in the rows that the model saw; empty if nobody asks.
+    pub(super) ranges: Vec<Option<[f32; 2]>>,
+    /// Of each row, how many of its features were out of range; likewise.
     pub(super) outside: Vec<u32>,
     /// How many patient-days they watch over.
     pub(super) patient_days: Option<f64>,
@@ -132,10 +140,11 @@ impl Bundle {
         };
         check_rows("tuning", &bundle.card.features, x, labels)?;
         let margins = bundle.margins(x.values())?;
-        let outside = spec.abstain.map(|settings| settings.outside(train, x)).unwrap_or_default();
+        let ranges = spec.abstain.map(|settings| settings.ranges(train)).unwrap_or_default();
+        let outside = conformal::outside_of(x, &ranges);
         let groups = spec.tuning_groups.as_deref();
         let patient_days = spec.patient_days.map(|[_, tuning]| tuning);
-        bundle.calibrate(&spec, train, Unseen { x, labels, groups, margins, outside, patient_days })?;
+        bundle.calibrate(&spec, Unseen { x, labels, groups, margins, ranges, outside, patient_days })?;
         Ok(bundle)
     }
 
@@ -197,9 +206,9 @@ impl Bundle {
         Bundle::assemble(card, preprocess, model)
     }
 
-    /// Fits calibration, threshold and abstention on rows that the model did not see; `train`: those that it saw.
-    pub(super) fn calibrate(&mut self, spec: &FitSpec, train: &Matrix, unseen: Unseen<'_>) -> Result<(), ModelError> {
-        let Unseen { x, labels, groups, margins, outside, patient_days } = unseen;
+    /// Fits calibration, threshold and abstention on rows that the model did not see.
+    pub(super) fn calibrate(&mut self, spec: &FitSpec, unseen: Unseen<'_>) -> Result<(), ModelError> {
+        let Unseen { x, labels, groups, margins, ranges, outside, patient_days } = unseen;
         let link = self.link();
         self.card.tuned_on = Counts::of(labels);
         if spec.panel.is_none() {
@@ -209,7 +218,7 @@ impl Bundle {
         let risks: Vec<f64> = margins.iter().map(|&margin| self.card.calibration.risk(link, margin)).collect();
         (self.card.threshold, self.card.threshold_note) = threshold::choose(spec.aim, &risks, labels, patient_days)?;
         self.card.conformal =
-            spec.abstain.map(|settings| Conformal::fit(settings, train, x, &outside, &margins, labels));
+            spec.abstain.map(|settings| Conformal::fit(settings, ranges, x, &outside, &margins, labels));
         Ok(())
     }
 

@@ -124,7 +124,7 @@ impl Model for Forest {
 fn to_smartcore(x: &Matrix, labels: &[bool]) -> Result<(DenseMatrix<f32>, Vec<f64>), ModelError> {
     let mut values = Vec::with_capacity(x.values().len());
     for column in 0..x.columns() {
-        values.extend((0..x.rows()).map(|row| x.row(row)[column]));
+        values.extend(x.column(column));
     }
     let table =
         DenseMatrix::new(x.rows(), x.columns(), values, true).map_err(|e| ModelError::fit(Family::Forest, e))?;

@@ -75,9 +75,14 @@ impl Matrix {
         self.values.chunks_exact(self.columns.max(1)).map(move |row| row[column])
     }
 
+    /// What is known of a column, from the first row.
+    fn present(&self, column: usize) -> Vec<f32> {
+        self.column(column).filter(|value| !value.is_nan()).collect()
+    }
+
     /// What is known of a column, ascending.
     pub(super) fn known(&self, column: usize) -> Vec<f32> {
-        let mut known: Vec<f32> = self.column(column).filter(|value| !value.is_nan()).collect();
+        let mut known = self.present(column);
         known.sort_unstable_by(f32::total_cmp);
         known
     }
@@ -85,7 +90,7 @@ impl Matrix {
     /// The median of each column; `None` where nothing is known.
     pub(super) fn medians(&self) -> Vec<Option<f32>> {
         let median = |column: usize| {
-            let mut known: Vec<f32> = self.column(column).filter(|value| !value.is_nan()).collect();
+            let mut known = self.present(column);
             let middle = known.len().checked_sub(1)? / 2;
             Some(*known.select_nth_unstable_by(middle, f32::total_cmp).1)
         };

@@ -331,7 +331,7 @@ impl Model for Foreign {
 /// The mean of what is known of each column; 0 where nothing is.
 fn middle(x: &Matrix) -> Vec<f32> {
     let mean = |column: usize| {
-        let known = (0..x.rows()).map(|row| x.row(row)[column]).filter(|value| !value.is_nan());
+        let known = x.column(column).filter(|value| !value.is_nan());
         let (sum, count) = known.fold((0.0, 0u32), |(sum, count), value| (sum + f64::from(value), count + 1));
         (sum / f64::from(count.max(1))) as f32
     };

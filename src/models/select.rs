@@ -76,7 +76,7 @@ impl Selection {
         let (table, subjects) = (tabular(&spec.features), Subjects::new(spec.groups.as_deref(), x.rows()));
         // What a column of the table tells; nothing of a rare one.
         let look = |column: usize| {
-            let column: Vec<f32> = (0..x.rows()).map(|row| x.row(row)[column]).collect();
+            let column: Vec<f32> = x.column(column).collect();
             let is_rare = select.rare.is_some_and(|rare| subjects.with_another(&column) < rare);
             (!is_rare).then(|| usefulness(&column, labels))
         };

@@ -223,10 +223,9 @@ fn out_of_fold(spec: &FitSpec, x: &Matrix, labels: &[bool], folds: &Folds) -> Re
         (0..families.len()).flat_map(|member| (0..folds.count()).map(move |fold| (member, fold))).collect();
     let fit = |&(member, fold): &(usize, usize)| -> Result<Vec<f64>, ModelError> {
         let kept = folds.kept(fold);
-        let groups = spec.groups.as_ref().map(|groups| kept.iter().map(|&row| groups[row]).collect());
         let outcomes: Vec<bool> = kept.iter().map(|&row| labels[row]).collect();
-        let own = FitSpec { groups, ..spec.clone() };
-        let fitted = Member::fit(families[member], &own, &x.pick(&kept), &outcomes, &mut BTreeMap::new())?;
+        let fitted =
+            Member::fit(families[member], &spec.of_rows(&kept), &x.pick(&kept), &outcomes, &mut BTreeMap::new())?;
         let mut odds = Vec::new();
         log_odds(&fitted, x.pick(&folds.held(fold)).values(), x.columns(), &mut Vec::new(), &mut odds);
         Ok(odds)

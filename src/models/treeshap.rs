@@ -223,7 +223,7 @@ fn unwind(steps: &mut Vec<Step>, start: usize, index: usize) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::super::random::Random;
@@ -250,7 +250,7 @@ mod tests {
     }
 
     /// Shapley's formula over all subsets of `players`, for one of them.
-    fn over_subsets(players: u32, player: u32, worth: impl Fn(u32) -> f64) -> f64 {
+    pub(in super::super) fn over_subsets(players: u32, player: u32, worth: impl Fn(u32) -> f64) -> f64 {
         let factorial = |n: u32| (1..=n).map(f64::from).product::<f64>();
         (0..1u32 << players)
             .filter(|coalition| coalition & (1 << player) == 0)

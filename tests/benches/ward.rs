@@ -98,7 +98,7 @@ fn main() {
     }
     if wants("drain") {
         for run in 0..number("WARD_RUNS", 3) {
-            _ = drain(&broker, &job, triggers, &Run::new(&broker, &format!("drain-{run}"), "raw.ward"));
+            drain(&broker, &job, triggers, &Run::new(&broker, &format!("drain-{run}"), "raw.ward"));
         }
     }
     let pace = |name: &str, loose: bool, instances: u64| {

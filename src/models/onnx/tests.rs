@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::super::tests::{bits, score};
+use super::super::treeshap::tests as treeshap;
 use super::super::{Bundle, Family, FitSpec, PanelSpec, Question, Target};
 use super::*;
 
@@ -293,17 +294,7 @@ fn over_subsets(model: &Foreign, row: &[f32]) -> Vec<f64> {
         row.iter().zip(baseline).enumerate().map(from).collect()
     };
     let worth: Vec<f64> = (0..1 << columns).map(|set| model.margin(&mixed(set))).collect();
-    let factorial = |n: u32| (1..=n).map(f64::from).product::<f64>();
-    let of_column = |column: u32| {
-        let without = (0..1u32 << columns).filter(|set| set & (1 << column) == 0);
-        let gain = |set: u32| {
-            let size = set.count_ones();
-            let weight = factorial(size) * factorial(columns - size - 1) / factorial(columns);
-            weight * (worth[(set | 1 << column) as usize] - worth[set as usize])
-        };
-        without.map(gain).sum::<f64>()
-    };
-    (0..columns).map(of_column).collect()
+    (0..columns).map(|column| treeshap::over_subsets(columns, column, |set| worth[set as usize])).collect()
 }
 
 #[test]
