@@ -7,6 +7,9 @@
 //! predicate of the task may count it, else its time makes a row of the record at most. Facts that
 //! happened at once share their time, so most take the 16 bytes of their key. Which word is the last is
 //! found only when a subject's facts are asked for, and only of keys that a sieve takes for repeated.
+//!
+//! Who wants one subject after the other reads a history twice: the first time for who is told of until where. So a
+//! subject's words are let go of after the last of them, and memory does not grow with the history.
 
 mod blocks;
 mod repeats;
@@ -14,14 +17,20 @@ mod told;
 
 use std::collections::HashMap;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::Int64Type;
 use foldhash::fast::FixedState;
 
 use self::told::Told;
 use super::LearnError;
 use super::aces::Config;
-use crate::events::{CodeNumbers, Codes, ColumnTest, EventRef, Fact, Links, Op, Seen, SomeEvents, SubjectId};
+use crate::events::{
+    CodeNumbers, Codes, ColumnTest, EventRef, EventsError, Fact, Links, Op, Seen, SomeEvents, SubjectId,
+};
 use crate::library::History;
+
+/// What is done with each subject.
+type EachSubject<'a> = dyn FnMut(&mut Facts, SubjectId) -> Result<(), LearnError> + 'a;
 
 /// Columns of an event that it is reduced to.
 const COLUMNS: [&str; 7] = ["subject_id", "time", "code", "numeric_value", "op", "event_key", "implausible"];
@@ -58,6 +67,31 @@ impl Facts {
             self.add(&batch)?;
         }
         Ok(self)
+    }
+
+    /// Adds what a partition's history says, and calls `each` for every subject that has facts as soon as no later row
+    /// is about it, in the order of these last rows; `each` takes them out. `twice`: the same history two times.
+    ///
+    /// # Errors
+    /// If the library cannot be read, and whatever `each` says.
+    pub(super) async fn read_by_subject(
+        mut self,
+        twice: [History; 2],
+        each: &mut EachSubject<'_>,
+    ) -> Result<(), LearnError> {
+        let [history, again] = twice;
+        let mut ends = ends(history).await?.into_iter().peekable();
+        let (mut history, mut rows) = (again.reading(&self.columns()), 0);
+        while let Some(batch) = history.next().await? {
+            self.add(&batch)?;
+            rows += batch.num_rows();
+            while let Some((_, subject)) = ends.next_if(|(end, _)| *end <= rows) {
+                if self.has(subject) {
+                    each(&mut self, subject)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The columns of an event that are looked at.
@@ -175,6 +209,27 @@ impl Facts {
     pub(super) fn take(&mut self, subject: SubjectId) -> Vec<Fact> {
         self.subjects.remove(&subject).unwrap_or_default().facts(self.uncounted)
     }
+}
+
+/// The subjects of a history, and with which number of rows nothing more is said of each; in this order.
+async fn ends(history: History) -> Result<Vec<(usize, SubjectId)>, LearnError> {
+    let mut history = history.reading_only(&["subject_id"]);
+    let (mut ends, mut rows) = (HashMap::<i64, usize, FixedState>::default(), 0);
+    while let Some(batch) = history.next().await? {
+        let subjects = batch.column_by_name("subject_id").and_then(|column| column.as_primitive_opt::<Int64Type>());
+        let subjects = subjects.ok_or(EventsError::Column("subject_id"))?;
+        // A subject's rows mostly stand side by side.
+        for (i, subject) in subjects.values().iter().enumerate() {
+            let is_last = subjects.values().get(i + 1) != Some(subject) || subjects.is_null(i + 1);
+            if is_last && subjects.is_valid(i) {
+                ends.insert(*subject, rows + i + 1);
+            }
+        }
+        rows += batch.num_rows();
+    }
+    let mut ends: Vec<(usize, SubjectId)> = ends.into_iter().map(|(id, end)| (end, SubjectId(id))).collect();
+    ends.sort_unstable();
+    Ok(ends)
 }
 
 /// What a fact is counted with; NaN is none. A number that cannot be is no reason for a label.

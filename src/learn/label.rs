@@ -1,12 +1,14 @@
 //! The labels of an ACES task over the case library or over MEDS data, as MEDS labels.
+//!
+//! Subjects are labelled one after the other, part by part, and what is found is written some parts at a time: however
+//! large the data are, no more of them is in memory.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, TimestampMicrosecondArray};
-use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rayon::prelude::*;
 use serde::Serialize;
 use tokio::runtime::Handle;
@@ -14,15 +16,18 @@ use tokio::runtime::Handle;
 use super::LearnError;
 use super::aces::{self, Config, Evaluator};
 use super::facts::Facts;
-use super::output::write_parquet;
+use super::output::ParquetFile;
 use crate::events::{Codes, Fact, Micros, SubjectId};
 use crate::library::{Library, MedsPart, MedsSubjects, Snapshot, Table};
 
-/// Parts of MEDS data for each core: more than one, since subjects differ in how much they cost.
+/// Parts that are read before their labels are written, for each core: more than one, since they differ in how much
+/// they cost.
 const PARTS: usize = 4;
+/// Most rows of a part of MEDS data, for all may have labels.
+const PART_ROWS: u64 = 256 * 1024;
 
 /// What `label` prints.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, Default, PartialEq, Debug, Serialize)]
 pub struct LabelReport {
     /// Labels.
     pub labels: u64,
@@ -65,20 +70,21 @@ impl LabelReport {
 ///
 /// A task that labels no window gives no `boolean_value`, as upstream: its rows are the times
 /// at which a prediction could be made. The file is written even if it has no rows.
-/// Partitions are read on the runtime's blocking threads, as many at once as there are cores, all at one version of
-/// the library.
+/// Partitions are read on all cores, all at one version of the library.
 ///
 /// # Errors
 /// [`LearnError::NoIndex`] if the task has no index timestamp; if the library cannot be read
 /// or the file not be written.
 pub async fn label(library: &Library, config: &Config, out: &Path) -> Result<LabelReport, LearnError> {
-    let begin = Instant::now();
-    check(config)?;
-    let mut labels = Labels::default();
-    if let Some(snapshot) = library.snapshot(Table::Events).await? {
-        of_partitions(snapshot, config).await?.into_iter().for_each(|part| labels.append(part));
-    }
-    labels.finish(config, out, begin)
+    let mut output = Output::create(config, out)?;
+    let Some(snapshot) = library.snapshot(Table::Events).await? else { return output.finish() };
+    let (partitions, config, runtime) = (snapshot.partitions()?, config.clone(), Handle::current());
+    let work = move || {
+        let read = |partition: &u32| runtime.block_on(of_partition(&snapshot, *partition, &config));
+        output.write(&partitions, read)?;
+        output.finish()
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| LearnError::Interrupted)?
 }
 
 /// Writes the labels of `config` over MEDS data, a Parquet file or a data set's root, like
@@ -87,58 +93,24 @@ pub async fn label(library: &Library, config: &Config, out: &Path) -> Result<Lab
 /// # Errors
 /// As [`label`]; if the path is no MEDS data or lacks a column that a predicate asks for.
 pub fn label_meds(path: &Path, config: &Config, out: &Path) -> Result<LabelReport, LearnError> {
-    let begin = Instant::now();
-    check(config)?;
+    let mut output = Output::create(config, out)?;
     let subjects = MedsSubjects::open(path, config.tests())?;
-    let parts = subjects.parts(rayon::current_num_threads() * PARTS);
-    let found: Vec<Labels> = parts.par_iter().map(|part| of_part(part, config)).collect::<Result<_, LearnError>>()?;
-    let mut labels = Labels { refused: subjects.orphans(), ..Labels::default() };
-    found.into_iter().for_each(|part| labels.append(part));
-    labels.finish(config, out, begin)
+    output.report.refused = subjects.orphans();
+    output.write(&subjects.parts(rayon::current_num_threads() * PARTS, PART_ROWS), |part| of_part(part, config))?;
+    output.finish()
 }
 
-fn check(config: &Config) -> Result<(), LearnError> {
-    if config.has_index() { Ok(()) } else { Err(LearnError::NoIndex) }
-}
-
-/// The labels of every partition. A thread takes one after the other, so that its memory serves for the next.
-async fn of_partitions(snapshot: Snapshot, config: &Config) -> Result<Vec<Labels>, LearnError> {
-    let partitions: Arc<[u32]> = snapshot.partitions()?.into();
-    let (next, config, runtime) = (Arc::new(AtomicUsize::new(0)), Arc::new(config.clone()), Handle::current());
-    let at_once = std::thread::available_parallelism().map_or(1, usize::from).min(partitions.len());
-    let work = |_| {
-        let (snapshot, partitions, next) = (snapshot.clone(), Arc::clone(&partitions), Arc::clone(&next));
-        let (config, runtime) = (Arc::clone(&config), runtime.clone());
-        tokio::task::spawn_blocking(move || -> Result<Vec<(usize, Labels)>, LearnError> {
-            let mut found = Vec::new();
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(&partition) = partitions.get(at) else { return Ok(found) };
-                let done = runtime.block_on(of_partition(&snapshot, partition, &config));
-                if done.is_err() {
-                    // Nobody takes another.
-                    next.store(partitions.len(), Ordering::Relaxed);
-                }
-                found.push((at, done?));
-            }
-        })
-    };
-    let threads: Vec<_> = (0..at_once).map(work).collect();
-    let mut found = Vec::new();
-    for thread in threads {
-        found.extend(thread.await.map_err(|_| LearnError::Interrupted)??);
-    }
-    found.sort_by_key(|(at, _)| *at);
-    Ok(found.into_iter().map(|(_, labels)| labels).collect())
-}
-
+/// The labels of a partition, by subject.
 async fn of_partition(snapshot: &Snapshot, partition: u32, config: &Config) -> Result<Labels, LearnError> {
-    let mut facts = Facts::new(config).read(snapshot.history(partition)?).await?;
     let (mut evaluator, mut labels) = (Evaluator::new(config), Labels::default());
-    for subject in facts.subjects() {
+    let twice = [snapshot.history(partition)?, snapshot.history(partition)?];
+    let mut each = |facts: &mut Facts, subject| {
         let of = facts.take(subject);
         labels.add(&mut evaluator, facts.codes(), subject, &of);
-    }
+        Ok(())
+    };
+    Facts::new(config).read_by_subject(twice, &mut each).await?;
+    labels.sort();
     labels.occurred = evaluator.occurred().to_vec();
     Ok(labels)
 }
@@ -154,7 +126,69 @@ fn of_part(part: &MedsPart<'_>, config: &Config) -> Result<Labels, LearnError> {
     Ok(labels)
 }
 
-/// Labels, column by column.
+/// The file of labels, and what has been written to it.
+struct Output {
+    config: Config,
+    begin: Instant,
+    schema: SchemaRef,
+    file: ParquetFile,
+    report: LabelReport,
+    occurred: Vec<bool>,
+}
+
+impl Output {
+    fn create(config: &Config, out: &Path) -> Result<Self, LearnError> {
+        let begin = Instant::now();
+        if !config.has_index() {
+            return Err(LearnError::NoIndex);
+        }
+        let mut fields = vec![
+            Field::new("subject_id", DataType::Int64, false),
+            Field::new("prediction_time", DataType::Timestamp(TimeUnit::Microsecond, None), false),
+        ];
+        if config.has_label() {
+            fields.push(Field::new("boolean_value", DataType::Boolean, false));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let file = ParquetFile::create(out, Arc::clone(&schema))?;
+        let report = LabelReport { positives: config.has_label().then_some(0), ..LabelReport::default() };
+        Ok(Output { config: config.clone(), begin, schema, file, report, occurred: Vec::new() })
+    }
+
+    /// Writes the labels of parts, in their order; those of some are made side by side.
+    fn write<P: Sync>(
+        &mut self,
+        parts: &[P],
+        read: impl Fn(&P) -> Result<Labels, LearnError> + Sync,
+    ) -> Result<(), LearnError> {
+        for some in parts.chunks(rayon::current_num_threads() * PARTS) {
+            let found: Vec<Labels> = some.par_iter().with_max_len(1).map(&read).collect::<Result<_, LearnError>>()?;
+            for labels in found {
+                self.add(labels)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, labels: Labels) -> Result<(), LearnError> {
+        self.report.labels += labels.subjects.len() as u64;
+        if let Some(positives) = &mut self.report.positives {
+            *positives += labels.values.iter().filter(|value| **value).count() as u64;
+        }
+        self.report.subjects += labels.with;
+        self.report.refused += labels.refused;
+        aces::merge(&mut self.occurred, &labels.occurred);
+        self.file.write(&labels.batch(&self.schema)?)
+    }
+
+    fn finish(self) -> Result<LabelReport, LearnError> {
+        self.file.finish()?;
+        let absent = self.config.absent(&self.occurred);
+        Ok(LabelReport { seconds: self.begin.elapsed().as_secs_f64(), absent, ..self.report })
+    }
+}
+
+/// Labels of a part, column by column.
 #[derive(Default)]
 struct Labels {
     subjects: Vec<i64>,
@@ -176,36 +210,22 @@ impl Labels {
         self.values.extend(found.iter().filter_map(|label| label.value));
     }
 
-    fn append(&mut self, mut other: Labels) {
-        self.subjects.append(&mut other.subjects);
-        self.times.append(&mut other.times);
-        self.values.append(&mut other.values);
-        self.with += other.with;
-        self.refused += other.refused;
-        aces::merge(&mut self.occurred, &other.occurred);
+    /// Puts them in the order of their subjects; those of one stay in theirs.
+    fn sort(&mut self) {
+        let mut order: Vec<usize> = (0..self.subjects.len()).collect();
+        order.sort_by_key(|at| self.subjects[*at]);
+        self.subjects = order.iter().map(|at| self.subjects[*at]).collect();
+        self.times = order.iter().map(|at| self.times[*at]).collect();
+        self.values = order.iter().filter_map(|at| self.values.get(*at).copied()).collect();
     }
 
-    fn finish(self, config: &Config, out: &Path, begin: Instant) -> Result<LabelReport, LearnError> {
-        let labels = self.subjects.len() as u64;
-        let positives = self.values.iter().filter(|value| **value).count() as u64;
-        let mut fields = vec![
-            Field::new("subject_id", DataType::Int64, false),
-            Field::new("prediction_time", DataType::Timestamp(TimeUnit::Microsecond, None), false),
-        ];
+    /// The columns as the file has them.
+    fn batch(self, schema: &SchemaRef) -> Result<RecordBatch, LearnError> {
         let mut columns: Vec<ArrayRef> =
             vec![Arc::new(Int64Array::from(self.subjects)), Arc::new(TimestampMicrosecondArray::from(self.times))];
-        if config.has_label() {
-            fields.push(Field::new("boolean_value", DataType::Boolean, false));
+        if schema.fields().len() > columns.len() {
             columns.push(Arc::new(BooleanArray::from(self.values)));
         }
-        write_parquet(out, &RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)?;
-        Ok(LabelReport {
-            labels,
-            positives: config.has_label().then_some(positives),
-            subjects: self.with,
-            seconds: begin.elapsed().as_secs_f64(),
-            absent: config.absent(&self.occurred),
-            refused: self.refused,
-        })
+        Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }
 }

@@ -19,7 +19,7 @@ use datafusion::prelude::{DataFrame, Expr, SessionConfig, SessionContext, col, l
 use deltalake::DeltaTable;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::ordered::{Ordered, Rows};
+use super::ordered::{ORDER, Ordered, Rows};
 use super::table::{DataFile, data_files};
 use super::{Library, LibraryError, Table, convert};
 use crate::events::{JOIN, LEAVE, SomeEvents, SubjectId};
@@ -30,8 +30,8 @@ const SORT_ROWS: u64 = 128 * 1024;
 const SCAN_BYTES: usize = 512 << 20;
 /// Rows of a batch.
 const BATCH_ROWS: usize = 8192;
-/// Columns without which the events of a history cannot be put in order or looked at.
-const NEEDED: [&str; 4] = ["code", "op", "position", "row"];
+/// Columns without which the events of a history cannot be looked at.
+const NEEDED: [&str; 2] = ["code", "op"];
 /// Columns that matter once something was linked.
 const LINKED: [&str; 2] = ["text_value", "source"];
 /// Columns that a history of some columns has as dictionaries.
@@ -128,7 +128,15 @@ impl History {
     /// a link, `text_value` and `source` are read too. No row before it says that it was told under another
     /// identifier.
     pub fn reading(mut self, columns: &[&str]) -> History {
-        self.columns = Columns::some(self.table, |name| columns.contains(&name) || NEEDED.contains(&name));
+        let wanted = |name: &str| [columns, &NEEDED, &ORDER].iter().any(|some| some.contains(&name));
+        self.columns = Columns::some(self.table, wanted);
+        self
+    }
+
+    /// The same history, of which only these columns are read, and `position` and `row`: nothing tells of a link.
+    pub fn reading_only(mut self, columns: &[&str]) -> History {
+        let wanted = |name: &str| columns.contains(&name) || ORDER.contains(&name);
+        self.columns = Columns { unlinked: false, ..Columns::some(self.table, wanted) };
         self
     }
 

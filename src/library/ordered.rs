@@ -25,7 +25,7 @@ use super::table::DataFile;
 use super::{LibraryError, Table};
 
 /// By what the rows of a file are sorted: the address of an event within its partition.
-const ORDER: [&str; 2] = ["position", "row"];
+pub(super) const ORDER: [&str; 2] = ["position", "row"];
 /// The column that a file does not have, since all its rows have one value there.
 const PARTITION: &str = "partition";
 /// Bytes at a file's end that are read first: more than what its description takes.

@@ -111,7 +111,7 @@ pub fn tabularize_meds(path: &Path, tabular: &Tabular, out: &Path) -> Result<Tab
     let draft = Draft::new(out)?;
     let subjects = MedsSubjects::open(path, &[])?;
     // One a file.
-    let parts = subjects.parts(1);
+    let parts = subjects.parts(1, u64::MAX);
     let (mut codes, mut tallies) = (Codes::default(), Tallies::default());
     let mut report = TabularReport { refused: subjects.orphans(), ..TabularReport::default() };
     for part in &parts {

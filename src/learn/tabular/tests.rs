@@ -308,7 +308,7 @@ fn the_demo_of_mimic_has_the_rows_columns_and_values_of_meds_tab() {
     let folder = tempfile::tempdir().unwrap();
     let (mut codes, mut tallies) = (Codes::default(), Tallies::default());
     let subjects = MedsSubjects::open(path, &[]).unwrap();
-    let part = &subjects.parts(1)[0];
+    let part = &subjects.parts(1, u64::MAX)[0];
     let read = part.for_each_subject(&mut codes, &mut |_, _, facts| {
         tallies.add(facts);
         Ok::<_, LearnError>(())

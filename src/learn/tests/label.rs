@@ -83,6 +83,49 @@ async fn labels_of_the_columns_they_need_are_labels_of_all_columns() {
     check(&plain, messages[..150].to_vec(), &[1, 2, 3]).await;
 }
 
+#[tokio::test]
+async fn a_subject_is_labelled_once_nothing_more_is_told_of_it() {
+    // Four in turn, and a last word on the first.
+    let subjects: Vec<i64> = (0..40_000).map(|row| row / 10_000).chain([0]).collect();
+    let mut builder = EventsBuilder::new();
+    for (row, subject) in subjects.iter().enumerate() {
+        let event = EventRef {
+            subject: Some(SubjectId(*subject)),
+            time: Some(row as i64),
+            code: "LAB",
+            numeric_value: None,
+            text_value: None,
+            unit: None,
+            concept: None,
+            implausible: false,
+            recorded_at: 0,
+            op: Op::Assert,
+            event_key: EventKey((row as u128).to_be_bytes()),
+            encounter_id: None,
+            source: "import",
+        };
+        builder.push(&event).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::open(&Url::from_directory_path(folder.path()).unwrap()).await.unwrap();
+    let messages = vec![with_position(&builder.finish().unwrap(), 0, 0).unwrap()];
+    library.append(Table::Events, messages, &BTreeMap::from([(0, 0)])).await.unwrap();
+
+    let config = AcesConfig::parse(&TextFile { name: "t.yaml".to_owned(), text: TASK.to_owned() }).unwrap();
+    let twice = [library.history(0).await.unwrap(), library.history(0).await.unwrap()];
+    let mut seen = Vec::new();
+    let mut each = |facts: &mut Facts, SubjectId(subject): SubjectId| {
+        let known: Vec<i64> = facts.subjects().iter().map(|known| known.0).collect();
+        seen.push((subject, facts.take(SubjectId(subject)).len(), known));
+        Ok(())
+    };
+    Facts::new(&config).read_by_subject(twice, &mut each).await.unwrap();
+    // A batch of rows is read at once, so the one after is known already, but never the one after that.
+    let expected =
+        [(1, 10_000, vec![0, 1, 2]), (2, 10_000, vec![0, 2, 3]), (3, 10_000, vec![0, 3]), (0, 10_001, vec![0])];
+    assert_eq!(seen, expected);
+}
+
 async fn check(task: &str, messages: Vec<RecordBatch>, subjects: &[i64]) {
     let folder = tempfile::tempdir().unwrap();
     let library = Library::open(&Url::from_directory_path(folder.path()).unwrap()).await.unwrap();

@@ -137,10 +137,10 @@ impl MedsSubjects {
     }
 
     /// The subjects in `count` parts of about as many rows, or in more where there are more
-    /// files, or in fewer of few rows; in the order of the files.
-    pub fn parts(&self, count: usize) -> Vec<MedsPart<'_>> {
+    /// files or a part had more than `most` rows, or in fewer of few rows; in the order of the files.
+    pub fn parts(&self, count: usize, most: u64) -> Vec<MedsPart<'_>> {
         let rows: u64 = self.sources.iter().map(Source::rows).sum();
-        let most = (rows / count.max(1) as u64).max(PART_ROWS);
+        let most = (rows / count.max(1) as u64).min(most).max(PART_ROWS);
         let mut parts = Vec::new();
         for of_source in self.runs.chunk_by(|a, b| a.source == b.source) {
             let mut rest = of_source;
@@ -450,7 +450,7 @@ mod tests {
             (-2, vec![fact(Some(4), "C", 0, Some(5.0)), fact(Some(6), "B", 0, None)]),
             (9, vec![fact(Some(7), "A", 0, None)]),
         ];
-        let parts = subjects.parts(2);
+        let parts = subjects.parts(2, u64::MAX);
         assert_eq!(parts.len(), 1, "few rows are no work for two");
         assert_eq!(read(&parts[0]), (expected.to_vec(), 1));
         for (i, expected) in expected.iter().enumerate() {
