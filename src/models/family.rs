@@ -134,13 +134,6 @@ impl Family {
         matches!(self, Family::Gru | Family::Cnn | Family::Stack)
     }
 
-    /// Whether the margins of two fits on nearly the same rows mean the same, so that one is calibrated by the others'.
-    /// Not of those that take a part of many rows and all of the rarer outcome: of more rows that is more of it. On set-a
-    /// of PhysioNet 2012 their mean risks came out at 0.18 and 0.19 where 0.139 died.
-    pub fn crossfits(self) -> bool {
-        !matches!(self, Family::Svm | Family::Knn)
-    }
-
     /// Whether it can do with a selection of the columns. One that looks for a column by its name, or takes all as they
     /// are, has them all; so has a stack with such a member.
     pub(super) fn selects(self, params: &Hyper) -> bool {

@@ -54,9 +54,8 @@ pub struct FitSpec {
     /// Which columns to leave out; none: no column.
     pub select: Option<Select>,
     /// In how many folds by subject the training and the tuning rows serve both: the model is fitted on
-    /// all of them, and calibrated by what models of the other folds say of each fold; none, and where a
-    /// family's fits [differ too much](Family::crossfits): the model sees the training rows only, and
-    /// calibration the tuning rows.
+    /// all of them, and calibrated by what models of the other folds say of each fold; none: the model sees the
+    /// training rows only, and calibration the tuning rows.
     pub crossfit: Option<usize>,
 }
 
@@ -88,10 +87,18 @@ impl FitSpec {
         }
     }
 
-    /// The same fit of some of the training rows.
-    pub(super) fn of_rows(&self, rows: &[usize]) -> FitSpec {
+    /// The same fit of some of the training rows; of `all` there are so many. A family that takes only so many of them
+    /// takes the same share: it takes all of the rarer outcome first, so of fewer rows it would take more of the
+    /// commoner one, and its margins would mean something else.
+    pub(super) fn of_rows(&self, rows: &[usize], all: usize) -> FitSpec {
         let groups = self.groups.as_ref().map(|groups| rows.iter().map(|&row| groups[row]).collect());
-        FitSpec { groups, ..self.clone() }
+        let mut params = self.params.clone();
+        for most in [&mut params.svm.landmarks, &mut params.knn.rows] {
+            if *most < all {
+                *most = (*most * rows.len()).div_ceil(all);
+            }
+        }
+        FitSpec { groups, params, ..self.clone() }
     }
 }
 
@@ -125,7 +132,7 @@ impl Bundle {
         tuning_labels: &[bool],
     ) -> Result<Bundle, ModelError> {
         check(&spec, train, labels, tuning, tuning_labels)?;
-        if let Some(folds) = spec.crossfit.filter(|_| spec.family.crossfits()) {
+        if let Some(folds) = spec.crossfit {
             return crossfit::fit(&spec, folds, (train, labels), (tuning, tuning_labels));
         }
         let mut bundle = Bundle::uncalibrated(&spec, train, labels, tuning)?;

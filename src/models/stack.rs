@@ -224,8 +224,13 @@ fn out_of_fold(spec: &FitSpec, x: &Matrix, labels: &[bool], folds: &Folds) -> Re
     let fit = |&(member, fold): &(usize, usize)| -> Result<Vec<f64>, ModelError> {
         let kept = folds.kept(fold);
         let outcomes: Vec<bool> = kept.iter().map(|&row| labels[row]).collect();
-        let fitted =
-            Member::fit(families[member], &spec.of_rows(&kept), &x.pick(&kept), &outcomes, &mut BTreeMap::new())?;
+        let fitted = Member::fit(
+            families[member],
+            &spec.of_rows(&kept, x.rows()),
+            &x.pick(&kept),
+            &outcomes,
+            &mut BTreeMap::new(),
+        )?;
         let mut odds = Vec::new();
         log_odds(&fitted, x.pick(&folds.held(fold)).values(), x.columns(), &mut Vec::new(), &mut odds);
         Ok(odds)

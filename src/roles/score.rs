@@ -211,6 +211,7 @@ impl<'c> Scoring<'c> {
             let asleep = part.fold.asleep(&view);
             if !asleep.is_empty() {
                 wake(self.context, &self.library, number, part, &asleep, &|| beat.beat())?;
+                metrics.woken_subjects.inc_by(asleep.len() as u64);
             }
             part.fold.at(record.offset);
             let is_live = record.offset >= part.live.0;

@@ -73,6 +73,8 @@ pub struct Metrics {
     pub state_subjects: IntGauge,
     /// `state_resting_subjects`
     pub state_resting_subjects: IntGauge,
+    /// `woken_subjects_total`
+    pub woken_subjects: IntCounter,
     /// `state_bytes`
     pub state_bytes: IntGauge,
     /// `archive_position{partition}`
@@ -138,6 +140,7 @@ impl Metrics {
             queue_bytes: maker.int_gauges("queue_bytes")?,
             state_subjects: maker.int_gauge("state_subjects")?,
             state_resting_subjects: maker.int_gauge("state_resting_subjects")?,
+            woken_subjects: maker.counter("woken_subjects_total")?,
             state_bytes: maker.int_gauge("state_bytes")?,
             archive_position: maker.int_gauges("archive_position")?,
             archived_rows: maker.counters("archived_rows_total")?,

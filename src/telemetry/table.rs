@@ -61,7 +61,7 @@ const fn spec(name: &'static str, help: &'static str, kind: Kind, labels: &'stat
 }
 
 /// Every metric there is.
-pub static TABLE: [Spec; 38] = [
+pub static TABLE: [Spec; 39] = [
     spec(
         "raw_messages_total",
         "Raw records consumed, each ending as events, a dead letter or a drop.",
@@ -129,6 +129,7 @@ pub static TABLE: [Spec; 38] = [
     spec("queue_bytes", "Bytes between the polling thread and its role.", Kind::Gauge, &["role"]),
     spec("state_subjects", "Subjects in memory.", Kind::Gauge, &[]),
     spec("state_resting_subjects", "Subjects of whom nothing is due, left to the library.", Kind::Gauge, &[]),
+    spec("woken_subjects_total", "Subjects folded anew, for a row asked for more of them.", Kind::Counter, &[]),
     spec("state_bytes", "Estimated size of the subjects in memory.", Kind::Gauge, &[]),
     spec(
         "archive_position",
