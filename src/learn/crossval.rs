@@ -97,9 +97,9 @@ pub struct Judged {
     pub by_fold: Vec<Figures>,
     /// Mean wall time of a fit, calibration included.
     pub fit_seconds: f64,
-    /// Mean wall time of scoring a fold, on one core.
+    /// Mean wall time of scoring a fold, on all cores (one of fewer than 512 rows on one).
     pub score_seconds: f64,
-    /// Rows scored in a second, on one core.
+    /// Rows scored in a second, likewise.
     pub rows_per_second: f64,
 }
 

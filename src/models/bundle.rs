@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use super::files::{self, CARD, MANIFEST, MODEL, PREPROCESS};
 use super::panel::Panel;
 use super::preprocess::Preprocess;
@@ -11,6 +13,10 @@ use super::{Assessment, Card, Explanation, Family, Grounds, Link, Model, ModelEr
 
 /// Rows that are preprocessed at a time.
 const BLOCK: usize = 64;
+/// Rows from which on a batch is dealt to the cores; as a rule fewer are not worth waking them.
+const MANY: usize = 512;
+/// Rows of the pieces that it is dealt in.
+const PIECE: usize = 128;
 
 /// Preprocessing, model and card; scores are the same bits wherever they are made.
 #[derive(Debug)]
@@ -28,6 +34,16 @@ pub struct Scratch {
     selected: Vec<f32>,
     columns: Vec<f32>,
     margins: Vec<f64>,
+    /// Whether every batch stays on the calling thread.
+    stays: bool,
+}
+
+impl Scratch {
+    /// Memory of who must not wait for rayon's threads: every batch stays on the calling thread, however many rows it
+    /// has. What is dealt out waits until one of them is free, which in a process that trains may take a whole fit.
+    pub fn staying() -> Scratch {
+        Scratch { stays: true, ..Scratch::default() }
+    }
 }
 
 impl Bundle {
@@ -68,7 +84,7 @@ impl Bundle {
     }
 
     /// Clears `out` and fills it with the risk of every row of `rows` (row-major raw
-    /// features, `NaN` = missing). A row's risk is the same bits in every batch.
+    /// features, `NaN` = missing). A row's risk is the same bits in every batch. Many rows are dealt to all cores.
     ///
     /// # Errors
     /// [`ModelError::Columns`] if these are not whole rows.
@@ -198,6 +214,9 @@ impl Bundle {
     }
 
     /// The margins of raw rows, into `scratch`; appends what is told beside them to `outputs`, where it is asked for.
+    ///
+    /// Many rows are dealt to rayon's threads, in pieces of whole rows. As a row's margin does not depend on the rows
+    /// beside it, nor does anything on who computes which piece.
     fn margins_into(
         &self,
         rows: &[f32],
@@ -208,15 +227,37 @@ impl Bundle {
         if !rows.len().is_multiple_of(expected) {
             return Err(ModelError::Columns { expected, found: rows.len() });
         }
+        scratch.margins.clear();
+        if scratch.stays || rows.len() / expected < MANY || rayon::current_num_threads() == 1 {
+            self.append_margins(rows, scratch, outputs);
+            return Ok(());
+        }
+        let is_asked = outputs.is_some();
+        let piece = |rows: &[f32]| {
+            let (mut scratch, mut outputs) = (Scratch::default(), Vec::new());
+            self.append_margins(rows, &mut scratch, is_asked.then_some(&mut outputs));
+            (scratch.margins, outputs)
+        };
+        let pieces: Vec<(Vec<f64>, Vec<f64>)> = rows.par_chunks(expected * PIECE).map(piece).collect();
+        for (margins, told) in pieces {
+            scratch.margins.extend(margins);
+            if let Some(outputs) = outputs.as_deref_mut() {
+                outputs.extend(told);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends the margins of whole raw rows to those in `scratch`, and what is told beside them to `outputs`.
+    fn append_margins(&self, rows: &[f32], scratch: &mut Scratch, mut outputs: Option<&mut Vec<f64>>) {
         let mut run = |columns: &[f32], margins: &mut Vec<f64>| match outputs.as_deref_mut() {
             Some(outputs) => self.model.margins_and_outputs(columns, margins, outputs),
             None => self.model.margins(columns, margins),
         };
-        scratch.margins.clear();
         if self.takes_rows() {
-            run(rows, &mut scratch.margins);
-            return Ok(());
+            return run(rows, &mut scratch.margins);
         }
+        let expected = self.columns();
         for block in rows.chunks(expected * BLOCK) {
             scratch.columns.clear();
             for row in block.chunks_exact(expected) {
@@ -224,7 +265,6 @@ impl Bundle {
             }
             run(&scratch.columns, &mut scratch.margins);
         }
-        Ok(())
     }
 
     /// The model as a file that XGBoost loads; it takes [`Bundle::model_features`], and its probabilities are those
@@ -302,5 +342,108 @@ impl Bundle {
             None => card.family.decode(model, features)?,
         };
         Bundle::assemble(card, preprocess, model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::thread::ThreadId;
+
+    use super::super::{Attribution, Calibration, FitSpec, Matrix};
+    use super::*;
+
+    /// A model whose margin is the row's first value and whose output the second; it notes how many rows it was
+    /// given at a time, and on which thread.
+    #[derive(Clone, Debug, Default)]
+    struct Noting {
+        names: Vec<String>,
+        calls: Arc<Mutex<Vec<(usize, ThreadId)>>>,
+    }
+
+    impl Model for Noting {
+        fn columns(&self) -> usize {
+            2
+        }
+
+        fn link(&self) -> Link {
+            Link::Probability
+        }
+
+        fn margins(&self, rows: &[f32], out: &mut Vec<f64>) {
+            self.margins_and_outputs(rows, out, &mut Vec::new());
+        }
+
+        fn output_names(&self) -> &[String] {
+            &self.names
+        }
+
+        fn margins_and_outputs(&self, rows: &[f32], margins: &mut Vec<f64>, outputs: &mut Vec<f64>) {
+            self.calls.lock().unwrap().push((rows.len() / 2, std::thread::current().id()));
+            for row in rows.chunks_exact(2) {
+                margins.push(f64::from(row[0]));
+                outputs.push(f64::from(row[1]));
+            }
+        }
+
+        fn attribute(&self, row: &[f32]) -> Attribution {
+            Attribution::exact(f64::from(row[0]), vec![0.0; 2])
+        }
+
+        fn encode(&self) -> Result<Vec<u8>, ModelError> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// A bundle of such a model.
+    fn noting() -> (Bundle, Noting) {
+        let x = Matrix::from_values(2, (0..80).map(|i| (i % 7) as f32).collect()).unwrap();
+        let labels: Vec<bool> = (0..40).map(|row| row % 3 == 0).collect();
+        let mut spec = FitSpec::new(Family::Bedside, "test", vec!["a".to_owned(), "b".to_owned()], "spec");
+        spec.params.bedside.feature = "a".to_owned();
+        let mut bundle = Bundle::fit(spec, &x, &labels, &x, &labels).unwrap();
+        let model = Noting { names: vec!["b".to_owned()], ..Noting::default() };
+        bundle.card.calibration = Calibration::Identity;
+        bundle.model = Box::new(model.clone());
+        (bundle, model)
+    }
+
+    /// Risks, outputs and calls of a batch of so many rows, within a pool of so many threads.
+    fn assessed(threads: usize, rows: usize, scratch: &mut Scratch) -> (Vec<f64>, Vec<f64>, Vec<(usize, ThreadId)>) {
+        let (bundle, model) = noting();
+        let values: Vec<f32> = (0..rows).flat_map(|row| [row as f32 / 1e4, -(row as f32)]).collect();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        let (mut out, mut outputs) = (Vec::new(), vec![9.0]);
+        pool.install(|| bundle.assess(&values, scratch, &mut out, &mut outputs)).unwrap();
+        let calls = model.calls.lock().unwrap().clone();
+        (out.iter().map(|one| one.risk).collect(), outputs, calls)
+    }
+
+    #[test]
+    fn many_rows_are_dealt_out_in_whole_rows_and_come_back_in_their_order() {
+        for (threads, rows, stays, calls) in [
+            (4, 511, false, vec![511]),
+            (4, 512, false, vec![128; 4]),
+            (4, 3_000, false, [vec![56], vec![128; 23]].concat()),
+            (1, 3_000, false, vec![3_000]),
+            (4, 3_000, true, vec![3_000]),
+        ] {
+            let mut scratch = if stays { Scratch::staying() } else { Scratch::default() };
+            let (risks, outputs, called) = assessed(threads, rows, &mut scratch);
+            let mut counts: Vec<usize> = called.into_iter().map(|(count, _)| count).collect();
+            counts.sort_unstable();
+            assert_eq!(counts, calls, "{threads} threads, {rows} rows");
+            assert_eq!(risks, (0..rows).map(|row| f64::from(row as f32 / 1e4)).collect::<Vec<_>>());
+            assert_eq!(outputs, (0..rows).map(|row| -(row as f64)).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn who_must_not_wait_stays_on_its_thread() {
+        let (bundle, model) = noting();
+        let mut out = Vec::new();
+        bundle.score_with(&[0.5; 2_000], &mut Scratch::staying(), &mut out).unwrap();
+        assert_eq!(*model.calls.lock().unwrap(), [(1_000, std::thread::current().id())]);
+        assert_eq!(out, [0.5; 1_000]);
     }
 }

@@ -70,11 +70,15 @@ pub struct ForestHyper {
     pub min_leaf: usize,
     /// Columns tried at a split; none means the square root of their number.
     pub tried: Option<usize>,
+    /// Columns that each of the eight parts of the forest sees, in (0, 1]: a fit takes as much less time. Each part
+    /// draws its own, so that all are seen equally often (of less than an eighth, some by no part); at least as many
+    /// as are tried at a split, and 32 if there are.
+    pub colsample: f64,
 }
 
 impl Default for ForestHyper {
     fn default() -> Self {
-        ForestHyper { trees: 300, depth: 16, min_leaf: 10, tried: None }
+        ForestHyper { trees: 300, depth: 16, min_leaf: 10, tried: None, colsample: 0.5 }
     }
 }
 
@@ -407,6 +411,7 @@ impl Hyper {
     /// # Errors
     /// [`ModelError::Parameter`] for the first value out of its range.
     pub fn check(&self, family: Family) -> Result<(), ModelError> {
+        let share = |x: f64| x > 0.0 && x <= 1.0;
         let rules: Vec<(bool, &'static str, &'static str)> = match family {
             Family::Logistic => {
                 let h = &self.logistic;
@@ -422,11 +427,11 @@ impl Hyper {
                     ((2..=60).contains(&h.depth), "forest.depth", "must be 2 to 60"),
                     (h.min_leaf >= 1, "forest.min_leaf", "must be at least 1"),
                     (h.tried != Some(0), "forest.tried", "must be at least 1"),
+                    (share(h.colsample), "forest.colsample", "must be above 0 and at most 1"),
                 ]
             }
             Family::Boosting => {
                 let h = &self.boosting;
-                let share = |x: f64| x > 0.0 && x <= 1.0;
                 let weight = |x: f64| x >= 0.0 && x.is_finite();
                 vec![
                     ((1..=10_000).contains(&h.rounds), "boosting.rounds", "must be 1 to 10000"),
@@ -565,6 +570,10 @@ mod tests {
         assert!(matches!(hyper.check(Family::Boosting), Err(ModelError::Parameter { name: "boosting.bins", .. })));
         hyper.boosting = BoostingHyper { bags: 33, ..BoostingHyper::default() };
         assert!(matches!(hyper.check(Family::Boosting), Err(ModelError::Parameter { name: "boosting.bags", .. })));
+        for colsample in [0.0, 1.01, f64::NAN] {
+            hyper.forest.colsample = colsample;
+            assert!(matches!(hyper.check(Family::Forest), Err(ModelError::Parameter { name: "forest.colsample", .. })));
+        }
         hyper.check(Family::Mlp).unwrap();
         hyper.mlp.rate = f64::NAN;
         assert!(hyper.check(Family::Mlp).is_err());
@@ -602,6 +611,14 @@ mod tests {
         assert!(serde_json::from_str::<Hyper>(r#"{"boosting":{"deepness":3}}"#).is_err());
         let hyper: Hyper = serde_json::from_str(r#"{"boosting":{"depth":3}}"#).unwrap();
         assert_eq!(hyper.boosting, BoostingHyper { depth: 3, ..BoostingHyper::default() });
+    }
+
+    #[test]
+    fn a_forest_on_an_earlier_card_has_no_share_of_columns_and_is_read() {
+        let card = r#"{"forest":{"trees":120,"depth":16,"min_leaf":10,"tried":null}}"#;
+        let hyper: Hyper = serde_json::from_str(card).unwrap();
+        assert_eq!(hyper.forest, ForestHyper { trees: 120, ..ForestHyper::default() });
+        hyper.check(Family::Forest).unwrap();
     }
 
     #[test]

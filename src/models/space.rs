@@ -26,6 +26,8 @@ fn draw(hyper: &mut Hyper, family: Family, columns: usize, random: &mut Random) 
             // From half the usual square root up to a third of the columns.
             let (root, most) = ((columns as f64).sqrt(), columns as f64 / 3.0);
             h.tried = Some(by_factors(random, (root / 2.0).max(1.0), most.max(root)).round().max(1.0) as usize);
+            // Of an eighth of the columns in each of its eight parts, a forest still sees all.
+            h.colsample = by_factors(random, 0.125, 1.0);
         }
         Family::Boosting => {
             let h = &mut hyper.boosting;

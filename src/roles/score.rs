@@ -177,7 +177,8 @@ impl<'c> Scoring<'c> {
             rested: Instant::now(),
             due: Due::default(),
             moves: Moves::default(),
-            scratch: Scratch::default(),
+            // A fit of the role `train` may keep the cores busy for minutes.
+            scratch: Scratch::staying(),
             origins: Vec::new(),
             outbox: Outbox::default(),
             json: Vec::new(),

@@ -12,8 +12,8 @@ subjects in the same folds (dealt as src/models/folds.rs deals them), of the oth
 fit on and the same ninth to choose the threshold of min(Se,+P) by (a task's `crossfit` is left out). Counterparts have our default hyperparameters
 where theirs mean the same; XGBoost also has 400 rounds at 0.03, as one would set it by hand. Printed is a Markdown
 table: mean ± standard deviation over the folds, the difference (ours less theirs) fold by fold, seconds of a fit (ours
-with calibration, theirs without), and seconds to score 4,000 rows: ours on one core, theirs on one or on all of
-`--threads`, whichever is faster. Both sides are bound to as many cores as `--threads` says (Linux), and run one after
+with calibration, theirs without), and seconds to score 4,000 rows: ours on all of `--threads` (folds of fewer than
+512 rows on one), theirs on one or on all, whichever is faster. Both sides are bound to as many cores as `--threads` says (Linux), and run one after
 the other. Let nothing else run meanwhile: threads of OpenMP that wait for each other on a busy machine take for ever.
 
     venv/bin/python tests/benches/models_reference.py fixture tests/fixtures/xgboost

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::super::tests::{bits, score};
+use super::super::tests::{assert_alike_dealt_and_alone, bits, score};
 use super::super::treeshap::tests as treeshap;
 use super::super::{Bundle, Family, FitSpec, PanelSpec, Question, Target};
 use super::*;
@@ -460,6 +460,16 @@ fn bundle(name: &str) -> (Bundle, Matrix) {
     spec.params.onnx.file = "model.onnx".to_owned();
     spec.onnx = Some(fixture.file());
     (Bundle::fit(spec, &x, &labels, &x, &labels).unwrap(), x)
+}
+
+#[test]
+fn many_rows_dealt_to_the_cores_have_the_bits_of_each_alone_however_they_are_run() {
+    for (name, how) in [("logistic", How::Plain), ("forest", How::Trees), ("svc", How::Tract)] {
+        assert_eq!(How::of(&Fixture::read(name).taken()), how, "{name}");
+        let (bundle, x) = bundle(name);
+        let many = Matrix::from_values(x.columns(), repeated(&x, 1_500)).unwrap();
+        assert_alike_dealt_and_alone(&bundle, &many);
+    }
 }
 
 #[test]

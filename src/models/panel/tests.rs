@@ -1,5 +1,5 @@
 use super::super::random::Random;
-use super::super::tests::{FAMILIES, bits, score};
+use super::super::tests::{FAMILIES, assert_alike_dealt_and_alone, bits, score};
 use super::super::{Bundle, FitSpec, Matrix, Scratch, Select};
 use super::fit::answer;
 use super::*;
@@ -217,6 +217,7 @@ fn a_panel_of_some_columns_tells_of_many_rows_what_it_tells_of_each() {
     assert_eq!((alone.len(), bits(&outputs(&bundle, x.values()))), (450, bits(&alone)));
     let watched: Vec<f64> = alone.chunks(3).map(|told| told[2]).collect();
     assert_eq!(bits(&score(&bundle, x.values())), bits(&watched));
+    assert_alike_dealt_and_alone(&bundle, &problem(&classes(), 3, 3_000).x);
 }
 
 #[test]

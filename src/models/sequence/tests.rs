@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::super::calibration::sigmoid;
 use super::super::files;
 use super::super::random::Random;
-use super::super::tests::{auroc, bits, score};
+use super::super::tests::{assert_alike_dealt_and_alone, auroc, bits, score};
 use super::super::{Abstain, Bundle, FitSpec, Scratch, Select, StackHyper};
 use super::*;
 
@@ -289,6 +289,12 @@ proptest! {
             bundle.explain(x.row(0)).unwrap();
         }
     }
+}
+
+#[test]
+fn many_sequences_dealt_to_the_cores_have_the_bits_of_each_alone() {
+    let (x, _) = problem(9, 3_000);
+    BUNDLES.iter().for_each(|bundle| assert_alike_dealt_and_alone(bundle, &x));
 }
 
 /// A bundle whose parts were changed and sealed again, so that only their contents can betray it.

@@ -182,6 +182,28 @@ proptest! {
     }
 }
 
+/// Many rows, dealt to four threads, are assessed as each alone.
+pub(super) fn assert_alike_dealt_and_alone(bundle: &Bundle, x: &Matrix) {
+    assert!(x.rows() >= 1_000, "they are too few to be dealt out");
+    let tell = |rows: &[f32]| {
+        let (mut assessed, mut outputs) = (Vec::new(), Vec::new());
+        bundle.assess(rows, &mut Scratch::default(), &mut assessed, &mut outputs).unwrap();
+        let risks: Vec<f64> = assessed.iter().map(|one| one.risk).collect();
+        (bits(&risks), bits(&outputs))
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+    let (risks, outputs) = pool.install(|| tell(x.values()));
+    let (alone, outputs_alone): (Vec<_>, Vec<_>) = (0..x.rows()).map(|row| tell(x.row(row))).unzip();
+    assert!(risks == alone.concat(), "{}", bundle.card.family);
+    assert!(outputs == outputs_alone.concat(), "{}", bundle.card.family);
+}
+
+#[test]
+fn many_rows_dealt_to_the_cores_have_the_bits_of_each_alone() {
+    let (x, _) = problem(9, 3_000, false);
+    BUNDLES.iter().for_each(|bundle| assert_alike_dealt_and_alone(bundle, &x));
+}
+
 #[test]
 fn the_contributions_of_a_margin_add_up_before_rounding_is_shared_out() {
     let (x, _) = problem(9, 200, false);
