@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::calibration::sigmoid;
 use super::error::guarded;
 use super::files::MODEL;
-use super::neural::{Layer, dense};
+use super::layer::Layer;
+use super::neural::dense;
 use super::random::Random;
 use super::sequence::{Pooled, Sequence};
 use super::training::{Net, Rows, train};
@@ -120,16 +121,12 @@ impl Cnn {
     /// `sums`, before SiLU.
     fn forward(&self, inputs: &[f64], sums: &mut Vec<Moments>) -> (f64, Pooled) {
         sums.clear();
-        let hours = self.sequence.hours() * self.sequence.width();
-        let mut before = Moments { width: self.sequence.width(), numbers: inputs[..hours].to_vec() };
-        let mut one = Vec::new();
-        for Convolution { kernel, layer } in &self.convolutions {
+        let hours = self.sequence.of_hours(inputs).to_vec();
+        let mut before = Moments { width: self.sequence.width(), numbers: hours };
+        for Convolution { layer, .. } in &self.convolutions {
             let mut after = Moments { width: layer.bias.len(), numbers: Vec::new() };
             // The moments it looks at follow each other in memory.
-            for looked_at in before.numbers.windows(kernel * before.width).step_by(before.width) {
-                layer.apply(looked_at, &mut one);
-                after.numbers.extend_from_slice(&one);
-            }
+            layer.apply(&before.numbers, before.width, &mut after.numbers);
             before = Moments { width: after.width, numbers: after.numbers.iter().map(|&x| silu(x)).collect() };
             sums.push(after);
         }
@@ -137,7 +134,7 @@ impl Cnn {
         let mut ends = [pooled.mean.as_slice(), &pooled.greatest].concat();
         self.sequence.summary(inputs, &mut ends);
         let mut logit = Vec::with_capacity(1);
-        self.head.apply(&ends, &mut logit);
+        self.head.apply(&ends, ends.len(), &mut logit);
         (logit[0], pooled)
     }
 

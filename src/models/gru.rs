@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::calibration::sigmoid;
 use super::error::guarded;
 use super::files::MODEL;
-use super::neural::{Layer, dense};
+use super::layer::Layer;
+use super::neural::dense;
 use super::random::Random;
 use super::sequence::{Pooled, Sequence};
 use super::training::{Net, Rows, train};
@@ -35,15 +36,15 @@ pub(super) struct Gru {
     head: Layer,
 }
 
-/// What one hour did, for the way back.
-#[derive(Clone, Debug)]
+/// What one hour did to a number of the state, for the way back.
+#[derive(Copy, Clone, Debug)]
 struct Step {
-    before: Vec<f64>,
-    reset: Vec<f64>,
-    update: Vec<f64>,
-    new: Vec<f64>,
+    before: f64,
+    reset: f64,
+    update: f64,
+    new: f64,
     /// The state's share of `new`, before the reset.
-    recalled: Vec<f64>,
+    recalled: f64,
 }
 
 impl Gru {
@@ -106,39 +107,37 @@ impl Gru {
         self.state.bias.len() / 3
     }
 
-    /// The logit of a row's inputs and the states after each hour; what each did goes into `steps` if it is
-    /// wanted.
+    /// The logit of a row's inputs and the states after each hour; what each did goes into `steps`, number after
+    /// number, if it is wanted.
     fn forward(&self, inputs: &[f64], mut steps: Option<&mut Vec<Step>>) -> (f64, Vec<f64>) {
         let hidden = self.hidden();
-        let (mut state, mut of_hour, mut of_state) = (vec![0.0; hidden], Vec::new(), Vec::new());
+        let (mut state, mut of_hours, mut of_state) = (vec![0.0; hidden], Vec::new(), Vec::new());
+        self.hour.apply(self.sequence.of_hours(inputs), self.sequence.width(), &mut of_hours);
         let mut states = Vec::with_capacity(self.sequence.hours() * hidden);
-        for hour in self.sequence.of_hours(inputs) {
-            self.hour.apply(hour, &mut of_hour);
-            self.state.apply(&state, &mut of_state);
-            let gate = |at: usize| sigmoid(of_hour[at] + of_state[at]);
-            let reset: Vec<f64> = (0..hidden).map(gate).collect();
-            let update: Vec<f64> = (hidden..2 * hidden).map(gate).collect();
-            let recalled = of_state[2 * hidden..].to_vec();
-            let new: Vec<f64> =
-                (0..hidden).map(|at| (of_hour[2 * hidden + at] + reset[at] * recalled[at]).tanh()).collect();
-            let next: Vec<f64> = (0..hidden).map(|at| new[at] + update[at] * (state[at] - new[at])).collect();
-            states.extend_from_slice(&next);
-            let before = std::mem::replace(&mut state, next);
-            if let Some(steps) = steps.as_deref_mut() {
-                steps.push(Step { before, reset, update, new, recalled });
+        for of_hour in of_hours.chunks_exact(3 * hidden) {
+            self.state.apply(&state, hidden, &mut of_state);
+            for (at, state) in state.iter_mut().enumerate() {
+                let gate = |at: usize| sigmoid(of_hour[at] + of_state[at]);
+                let (reset, update, recalled) = (gate(at), gate(hidden + at), of_state[2 * hidden + at]);
+                let new = (of_hour[2 * hidden + at] + reset * recalled).tanh();
+                if let Some(steps) = steps.as_deref_mut() {
+                    steps.push(Step { before: *state, reset, update, new, recalled });
+                }
+                *state = new + update * (*state - new);
             }
+            states.extend_from_slice(&state);
         }
         state.extend(Pooled::of(&states, hidden).mean);
         self.sequence.summary(inputs, &mut state);
         let mut logit = Vec::with_capacity(1);
-        self.head.apply(&state, &mut logit);
+        self.head.apply(&state, state.len(), &mut logit);
         (logit[0], states)
     }
 
     /// The logit of a row's inputs and its derivative by each of them.
     fn gradient(&self, inputs: &[f64]) -> (f64, Vec<f64>) {
         let (hidden, width) = (self.hidden(), self.sequence.width());
-        let mut steps = Vec::with_capacity(self.sequence.hours());
+        let mut steps = Vec::with_capacity(self.sequence.hours() * hidden);
         let (logit, states) = self.forward(inputs, Some(&mut steps));
         let of_head = self.head.back(&[1.0]);
         let (of_last, rest) = of_head.split_at(hidden);
@@ -149,17 +148,16 @@ impl Gru {
         Pooled::of(&states, hidden).back(of_mean, &mut of_states);
         let mut of_state = of_last.to_vec();
         let hours = of_inputs.chunks_exact_mut(width).zip(of_states.chunks_exact(hidden));
-        for (step, (of_hour, of_mean)) in steps.iter().zip(hours).rev() {
+        for (steps, (of_hour, of_mean)) in steps.chunks_exact(hidden).zip(hours).rev() {
             for (of, more) in of_state.iter_mut().zip(of_mean) {
                 *of += more;
             }
             let (mut to_hour, mut to_state) = (vec![0.0; 3 * hidden], vec![0.0; 3 * hidden]);
-            for (at, of) in of_state.iter().enumerate() {
-                let Step { before, reset, update, new, recalled } = step;
-                let (reset, update, new) = (reset[at], update[at], new[at]);
+            for (at, (of, step)) in of_state.iter().zip(steps).enumerate() {
+                let Step { before, reset, update, new, recalled } = *step;
                 let of_new = of * (1.0 - update) * (1.0 - new * new);
-                let of_update = of * (before[at] - new) * update * (1.0 - update);
-                let of_reset = of_new * recalled[at] * reset * (1.0 - reset);
+                let of_update = of * (before - new) * update * (1.0 - update);
+                let of_reset = of_new * recalled * reset * (1.0 - reset);
                 (to_hour[at], to_hour[hidden + at], to_hour[2 * hidden + at]) = (of_reset, of_update, of_new);
                 (to_state[at], to_state[hidden + at], to_state[2 * hidden + at]) =
                     (of_reset, of_update, of_new * reset);
@@ -168,8 +166,8 @@ impl Gru {
                 *of += more;
             }
             let through = self.state.back(&to_state);
-            for ((of, through), update) in of_state.iter_mut().zip(through).zip(&step.update) {
-                *of = *of * update + through;
+            for ((of, through), step) in of_state.iter_mut().zip(through).zip(steps) {
+                *of = *of * step.update + through;
             }
         }
         (logit, of_inputs)

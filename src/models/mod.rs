@@ -42,6 +42,7 @@ mod gru;
 mod hyper;
 mod jobs;
 mod knn;
+mod layer;
 mod linear;
 mod matrix;
 mod member;

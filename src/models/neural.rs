@@ -15,20 +15,15 @@ use serde::{Deserialize, Serialize};
 use super::calibration::softplus;
 use super::error::guarded;
 use super::files::MODEL;
+use super::layer::Layer;
 use super::linear::means;
 use super::random::{Parts, Random};
 use super::{Attribution, Family, Link, Matrix, MlpHyper, Model, ModelError};
 
 /// Most weights of a network.
 const MAX_WEIGHTS: usize = 1 << 26;
-
-/// A layer: `out = weights^T in + bias`; weights stand input by input.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Layer {
-    pub(super) weights: Vec<f32>,
-    pub(super) bias: Vec<f32>,
-}
+/// Rows that go through the layers together: few enough to stay close to the processor.
+const BLOCK: usize = 16;
 
 /// A fitted network; ReLU between the layers, a logit at the end.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -93,54 +88,17 @@ impl Network {
         Ok(())
     }
 
-    /// The inputs of every layer and, last, the logit, for one row.
-    fn forward(&self, row: &[f32], states: &mut Vec<Vec<f64>>) {
-        states.resize(self.layers.len() + 1, Vec::new());
-        states[0].clear();
-        states[0].extend(row.iter().map(|&value| f64::from(value)));
-        for (index, layer) in self.layers.iter().enumerate() {
-            let (before, after) = states.split_at_mut(index + 1);
-            layer.apply(&before[index], &mut after[0]);
-            if index + 1 < self.layers.len() {
-                for value in &mut after[0] {
-                    *value = value.max(0.0);
-                }
-            }
+    /// What each layer makes of some rows, row after row, before its ReLU; of the last, the logits.
+    fn forward(&self, rows: &[f32], sums: &mut Vec<Vec<f64>>) {
+        sums.resize(self.layers.len(), Vec::new());
+        let mut inputs: Vec<f64> = rows.iter().map(|&value| f64::from(value)).collect();
+        let mut width = self.columns;
+        for (layer, sums) in self.layers.iter().zip(sums) {
+            layer.apply(&inputs, width, sums);
+            width = layer.bias.len();
+            inputs.clear();
+            inputs.extend(sums.iter().map(|sum| sum.max(0.0)));
         }
-    }
-}
-
-impl Layer {
-    /// Checks that it takes `inputs` numbers and holds only finite ones.
-    ///
-    /// # Errors
-    /// A reason if not.
-    pub(super) fn check(&self, inputs: usize) -> Result<(), String> {
-        if inputs == 0 || self.bias.is_empty() || inputs.checked_mul(self.bias.len()) != Some(self.weights.len()) {
-            return Err("the layers do not fit together".to_owned());
-        }
-        if !self.weights.iter().chain(&self.bias).all(|x| x.is_finite()) {
-            return Err("a weight is not finite".to_owned());
-        }
-        Ok(())
-    }
-
-    /// Sums in f64 in the order of the inputs: one row's result never depends on another.
-    pub(super) fn apply(&self, input: &[f64], out: &mut Vec<f64>) {
-        out.clear();
-        out.extend(self.bias.iter().map(|&bias| f64::from(bias)));
-        for (value, weights) in input.iter().zip(self.weights.chunks_exact(self.bias.len())) {
-            for (sum, &weight) in out.iter_mut().zip(weights) {
-                *sum += value * f64::from(weight);
-            }
-        }
-    }
-
-    /// What a change of each output by `of_outputs` is as a change of each input.
-    pub(super) fn back(&self, of_outputs: &[f64]) -> Vec<f64> {
-        let of_input =
-            |weights: &[f32]| weights.iter().zip(of_outputs).map(|(&weight, of)| f64::from(weight) * of).sum::<f64>();
-        self.weights.chunks_exact(self.bias.len()).map(of_input).collect()
     }
 }
 
@@ -154,10 +112,10 @@ impl Model for Network {
     }
 
     fn margins(&self, rows: &[f32], out: &mut Vec<f64>) {
-        let mut states = Vec::new();
-        for row in rows.chunks_exact(self.columns) {
-            self.forward(row, &mut states);
-            out.push(states[self.layers.len()][0]);
+        let mut sums = Vec::new();
+        for rows in rows.chunks(BLOCK * self.columns) {
+            self.forward(rows, &mut sums);
+            out.extend_from_slice(&sums[self.layers.len() - 1]);
         }
     }
 
@@ -169,12 +127,10 @@ impl Model for Network {
         self.forward(row, &mut here);
         self.forward(&self.baseline, &mut there);
         let mut multipliers = vec![1.0];
+        let last = self.layers.len() - 1;
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            if index + 1 < self.layers.len() {
-                let (mut z, mut base) = (Vec::new(), Vec::new());
-                layer.apply(&here[index], &mut z);
-                layer.apply(&there[index], &mut base);
-                for ((multiplier, z), base) in multipliers.iter_mut().zip(z).zip(base) {
+            if index < last {
+                for (multiplier, (&z, &base)) in multipliers.iter_mut().zip(here[index].iter().zip(&there[index])) {
                     *multiplier *= relu_multiplier(z, base);
                 }
             }
@@ -185,7 +141,7 @@ impl Model for Network {
             .zip(row.iter().zip(&self.baseline))
             .map(|(multiplier, (&value, &base))| multiplier * (f64::from(value) - f64::from(base)))
             .collect();
-        Attribution::exact(there[self.layers.len()][0], contributions)
+        Attribution::exact(there[last][0], contributions)
     }
 
     fn encode(&self) -> Result<Vec<u8>, ModelError> {
@@ -373,6 +329,19 @@ mod tests {
         for (ours, theirs) in ours.iter().zip(theirs) {
             assert!((ours - f64::from(theirs)).abs() < 1e-5);
         }
+    }
+
+    #[test]
+    fn a_row_has_its_bits_in_every_batch() {
+        let mut random = Random::new(6);
+        let network = random_network(&mut random, &[9, 21, 6, 1]);
+        let rows: Vec<f32> = (0..9 * (2 * BLOCK + 3)).map(|_| random.unit() as f32 * 4.0 - 2.0).collect();
+        let (mut together, mut alone) = (Vec::new(), Vec::new());
+        network.margins(&rows, &mut together);
+        rows.chunks_exact(9).for_each(|row| network.margins(row, &mut alone));
+        let bits = |margins: Vec<f64>| margins.into_iter().map(f64::to_bits).collect::<Vec<_>>();
+        assert_eq!(together.len(), 2 * BLOCK + 3);
+        assert_eq!(bits(together), bits(alone));
     }
 
     #[test]

@@ -170,14 +170,14 @@ impl Sequence {
         inputs
     }
 
-    /// The hours of inputs.
-    pub(super) fn of_hours<'a>(&self, inputs: &'a [f64]) -> std::slice::ChunksExact<'a, f64> {
-        inputs[..self.hours * self.width()].chunks_exact(self.width())
+    /// The hours of inputs, one after the other.
+    pub(super) fn of_hours<'a>(&self, inputs: &'a [f64]) -> &'a [f64] {
+        &inputs[..self.hours * self.width()]
     }
 
     /// Appends the mean, the greatest and the least of each input over the hours, the last hour, and the table.
     pub(super) fn summary(&self, inputs: &[f64], out: &mut Vec<f64>) {
-        let pooled = Pooled::of(&inputs[..self.hours * self.width()], self.width());
+        let pooled = Pooled::of(self.of_hours(inputs), self.width());
         out.extend(pooled.mean);
         out.extend(pooled.greatest);
         out.extend(pooled.least);
@@ -188,7 +188,7 @@ impl Sequence {
     pub(super) fn summary_back(&self, inputs: &[f64], of_summary: &[f64], of_inputs: &mut [f64]) {
         let (hours, width) = (self.hours, self.width());
         let (of_pooled, of_rest) = of_summary.split_at(3 * width);
-        Pooled::of(&inputs[..hours * width], width).back(of_pooled, &mut of_inputs[..hours * width]);
+        Pooled::of(self.of_hours(inputs), width).back(of_pooled, &mut of_inputs[..hours * width]);
         for (of, rest) in of_inputs[(hours - 1) * width..].iter_mut().zip(of_rest) {
             *of += rest;
         }

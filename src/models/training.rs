@@ -11,7 +11,8 @@ use burn::optim::decay::WeightDecayConfig;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use super::neural::{Layer, layer_of, log_loss, objective, targets};
+use super::layer::Layer;
+use super::neural::{layer_of, log_loss, objective, targets};
 use super::random::{Parts, Random};
 use super::sequence::Sequence;
 use super::{CnnHyper, Family, GruHyper, Matrix, Model, ModelError};

@@ -99,7 +99,7 @@ pub(in crate::models) fn sample() -> (Sequence, Vec<Vec<f64>>) {
 pub(in crate::models) fn tensors(sequence: &Sequence, rows: &[Vec<f64>]) -> (Tensor<3>, Tensor<2>) {
     let (mut hours, mut summaries) = (Vec::new(), Vec::new());
     for row in rows {
-        hours.extend(sequence.of_hours(row).flatten().map(|&input| input as f32));
+        hours.extend(sequence.of_hours(row).iter().map(|&input| input as f32));
         let mut summary = Vec::new();
         sequence.summary(row, &mut summary);
         summaries.extend(summary.into_iter().map(|number| number as f32));
