@@ -234,7 +234,8 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].starts_with("death: 4000 rows, 554 positive, 114 features;"), "{text}");
         assert_eq!(lines[2].find("AUROC").unwrap(), lines[3].find("0.8654").unwrap(), "{text}");
-        assert_eq!(lines[2].find("of all rows").unwrap(), lines[3].find("0.5152").unwrap(), "{text}");
+        let before = |line: &str, at: &str| line[..line.find(at).unwrap()].chars().count();
+        assert_eq!(before(lines[2], "of all rows"), before(lines[3], "0.5152"), "{text}");
         assert_eq!(lines[3].split_whitespace().last(), Some("123456"));
         assert_eq!(lines[4], "mlp: refused, it cannot");
         let sampled = Some(learn::Sampled { rows: 4_000, of: 12_000 });

@@ -20,8 +20,8 @@ use super::output::ParquetFile;
 use crate::events::{Codes, Fact, Micros, SubjectId};
 use crate::library::{Library, MedsPart, MedsSubjects, Snapshot, Table};
 
-/// Parts that are read before their labels are written, for each core: more than one, since they differ in how much
-/// they cost.
+/// Parts of MEDS data that are read before their labels are written, for each core: more than one, since they differ in
+/// how much they cost. Of the library's partitions, which are large, it is one.
 const PARTS: usize = 4;
 /// Most rows of a part of MEDS data, for all may have labels.
 const PART_ROWS: u64 = 256 * 1024;
@@ -81,7 +81,7 @@ pub async fn label(library: &Library, config: &Config, out: &Path) -> Result<Lab
     let (partitions, config, runtime) = (snapshot.partitions()?, config.clone(), Handle::current());
     let work = move || {
         let read = |partition: &u32| runtime.block_on(of_partition(&snapshot, *partition, &config));
-        output.write(&partitions, read)?;
+        output.write(&partitions, 1, read)?;
         output.finish()
     };
     tokio::task::spawn_blocking(work).await.map_err(|_| LearnError::Interrupted)?
@@ -96,7 +96,8 @@ pub fn label_meds(path: &Path, config: &Config, out: &Path) -> Result<LabelRepor
     let mut output = Output::create(config, out)?;
     let subjects = MedsSubjects::open(path, config.tests())?;
     output.report.refused = subjects.orphans();
-    output.write(&subjects.parts(rayon::current_num_threads() * PARTS, PART_ROWS), |part| of_part(part, config))?;
+    let parts = subjects.parts(rayon::current_num_threads() * PARTS, PART_ROWS);
+    output.write(&parts, PARTS, |part| of_part(part, config))?;
     output.finish()
 }
 
@@ -155,13 +156,14 @@ impl Output {
         Ok(Output { config: config.clone(), begin, schema, file, report, occurred: Vec::new() })
     }
 
-    /// Writes the labels of parts, in their order; those of some are made side by side.
+    /// Writes the labels of parts, in their order; those of some, so many a core, are made before any is written.
     fn write<P: Sync>(
         &mut self,
         parts: &[P],
+        of_core: usize,
         read: impl Fn(&P) -> Result<Labels, LearnError> + Sync,
     ) -> Result<(), LearnError> {
-        for some in parts.chunks(rayon::current_num_threads() * PARTS) {
+        for some in parts.chunks(rayon::current_num_threads() * of_core) {
             let found: Vec<Labels> = some.par_iter().with_max_len(1).map(&read).collect::<Result<_, LearnError>>()?;
             for labels in found {
                 self.add(labels)?;
