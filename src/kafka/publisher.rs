@@ -4,8 +4,15 @@
 //! what was handed over last is not committed before [`Publisher::settle`] says so. After an
 //! error nothing more is published: the role starts again from what is committed. Dropped, it
 //! first ends what it has begun, so that a role that starts again reads settled offsets.
+//!
+//! But never waits without end. librdkafka waits for the answer of a coordinator without a deadline when it commits
+//! offsets in a transaction, and where that is lost (seen after a broker had stood still) its thread never comes back.
+//! Who has made no step for longer than any may take is left behind: the next producer of the same transactional id
+//! fences it, and so does the next generation of the group.
 
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +21,9 @@ use prometheus::Histogram;
 
 use super::{KafkaError, Member, NextOffset, Outbox, Partition, Transactions};
 use crate::telemetry::{Metrics, is_loose};
+
+/// How often a role that waits looks whether its transaction comes along.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Adds the rest of a transaction's messages.
 pub type Fill = Box<dyn FnOnce(&mut Outbox) -> Result<(), Box<dyn Error + Send + Sync>> + Send>;
@@ -44,8 +54,45 @@ pub struct Publisher {
     is_under_way: bool,
     /// The outbox of the last transaction, for its room.
     spare: Outbox,
-    deadline: Duration,
+    pace: Pace,
     waited: Histogram,
+}
+
+/// How the thread comes along with a transaction, as its role sees it.
+#[derive(Debug)]
+struct Pace {
+    /// Counted by the thread.
+    steps: Arc<AtomicUsize>,
+    seen: usize,
+    since: Instant,
+    /// Longer than any step takes.
+    patience: Duration,
+}
+
+impl Pace {
+    fn new(steps: Arc<AtomicUsize>, patience: Duration) -> Self {
+        Pace { steps, seen: 0, since: Instant::now(), patience }
+    }
+
+    /// From now on there is something to do.
+    fn begin(&mut self) {
+        self.since = Instant::now();
+    }
+
+    /// Looks for a step that was made.
+    ///
+    /// # Errors
+    /// If there was none for too long.
+    fn check(&mut self) -> Result<(), KafkaError> {
+        let steps = self.steps.load(Ordering::Relaxed);
+        if steps != self.seen {
+            (self.seen, self.since) = (steps, Instant::now());
+        }
+        if self.since.elapsed() > self.patience {
+            return Err(KafkaError::Deadline { what: "a step of a transaction", deadline: self.patience });
+        }
+        Ok(())
+    }
 }
 
 impl std::fmt::Debug for Publisher {
@@ -62,7 +109,8 @@ impl Publisher {
     pub fn start(mut transactions: Transactions, member: Member, metrics: Metrics) -> Result<Self, KafkaError> {
         let (parcels, wanted) = sync_channel::<Parcel>(1);
         let (done, settled) = sync_channel(2);
-        let (deadline, role) = (transactions.deadline(), transactions.role());
+        // A step is repeated for one deadline, and its last try may take another.
+        let (pace, role) = (Pace::new(transactions.steps(), 3 * transactions.deadline()), transactions.role());
         let waited = metrics.transaction_wait_seconds.with_label_values(&[role]);
         let thread = std::thread::Builder::new()
             .name(format!("{role}-out"))
@@ -95,7 +143,7 @@ impl Publisher {
             thread: Some(thread),
             is_under_way: false,
             spare: Outbox::default(),
-            deadline,
+            pace,
             waited,
         })
     }
@@ -118,6 +166,7 @@ impl Publisher {
         let parcels = self.parcels.as_ref().ok_or(KafkaError::Thread("publisher"))?;
         parcels.send(parcel).map_err(|_| KafkaError::Thread("publisher"))?;
         self.is_under_way = true;
+        self.pace.begin();
         Ok(())
     }
 
@@ -125,14 +174,14 @@ impl Publisher {
     /// nothing is published either, and a failure must not stay unknown until something does.
     ///
     /// # Errors
-    /// If it was aborted, or its outcome is unknown.
+    /// If it was aborted, or its outcome is unknown; if it does not end.
     pub fn look(&mut self) -> Result<(), KafkaError> {
         if !self.is_under_way {
             return Ok(());
         }
         let done = match self.settled.try_recv() {
             Ok(done) => done,
-            Err(TryRecvError::Empty) => return Ok(()),
+            Err(TryRecvError::Empty) => return self.pace.check(),
             Err(TryRecvError::Disconnected) => return Err(KafkaError::Thread("publisher")),
         };
         self.is_under_way = false;
@@ -143,18 +192,18 @@ impl Publisher {
     /// Waits until all that was handed over is committed.
     ///
     /// # Errors
-    /// If it was aborted, or its outcome is unknown.
+    /// If it was aborted, or its outcome is unknown; if it does not end.
     pub fn settle(&mut self) -> Result<(), KafkaError> {
         if !self.is_under_way {
             return Ok(());
         }
-        // Each step of a transaction has this deadline: begin, send, offsets, deliveries, commit, abort.
-        // It is begun again until one deadline has gone by.
-        let deadline = self.deadline * 8;
-        let done = self.settled.recv_timeout(deadline).map_err(|error| match error {
-            RecvTimeoutError::Timeout => KafkaError::Deadline { what: "a transaction", deadline },
-            RecvTimeoutError::Disconnected => KafkaError::Thread("publisher"),
-        })?;
+        let done = loop {
+            match self.settled.recv_timeout(LOOK) {
+                Ok(done) => break done,
+                Err(RecvTimeoutError::Timeout) => self.pace.check()?,
+                Err(RecvTimeoutError::Disconnected) => return Err(KafkaError::Thread("publisher")),
+            }
+        };
         self.is_under_way = false;
         self.spare = done?;
         Ok(())
@@ -164,9 +213,18 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.parcels = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        let Some(thread) = self.thread.take() else { return };
+        if !self.is_under_way {
+            self.pace.begin();
         }
+        while !thread.is_finished() {
+            if let Err(error) = self.pace.check() {
+                tracing::error!(thread = thread.thread().name(), %error, "a thread is left behind");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = thread.join();
     }
 }
 
@@ -203,5 +261,72 @@ fn publish_in_group(
             }
             done => return done,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A publisher of whose transactions `work` takes the place.
+    fn publisher(work: impl FnOnce(&AtomicUsize) -> Result<Outbox, KafkaError> + Send + 'static) -> Publisher {
+        let (steps, (done, settled)) = (Arc::new(AtomicUsize::new(0)), sync_channel(2));
+        let pace = Pace::new(Arc::clone(&steps), Duration::from_millis(300));
+        let (parcels, wanted) = sync_channel::<Parcel>(1);
+        let thread = std::thread::spawn(move || {
+            if wanted.recv().is_ok() {
+                let _ = done.send(work(&steps));
+            }
+        });
+        let waited = Metrics::new().unwrap().transaction_wait_seconds.with_label_values(&["test"]);
+        let (thread, spare) = (Some(thread), Outbox::default());
+        Publisher { parcels: Some(parcels), settled, thread, is_under_way: false, spare, pace, waited }
+    }
+
+    fn parcel() -> Parcel {
+        let (outbox, fill, committed) = (Outbox::default(), Box::new(|_: &mut Outbox| Ok(())), Box::new(|| {}));
+        Parcel { outbox, fill, offsets: Vec::new(), committed }
+    }
+
+    #[test]
+    fn a_transaction_may_take_long_while_it_comes_along() {
+        let mut publisher = publisher(|steps| {
+            for _ in 0..8 {
+                std::thread::sleep(Duration::from_millis(80));
+                steps.fetch_add(1, Ordering::Relaxed);
+            }
+            Ok(Outbox::default())
+        });
+        publisher.publish(parcel()).unwrap();
+        publisher.look().unwrap();
+        publisher.settle().unwrap();
+    }
+
+    #[test]
+    fn a_transaction_that_never_ends_is_told_of_and_left_behind() {
+        let started = Instant::now();
+        let never = || {
+            publisher(|_| {
+                std::thread::sleep(Duration::from_secs(3_600));
+                Ok(Outbox::default())
+            })
+        };
+        let mut waiting = never();
+        waiting.publish(parcel()).unwrap();
+        let error = waiting.settle().unwrap_err().to_string();
+        assert!(error.contains("a step of a transaction"), "{error}");
+        drop(waiting);
+        // Nor does who only looks now and then take it for granted that it will end.
+        let mut looking = never();
+        looking.publish(parcel()).unwrap();
+        looking.look().unwrap();
+        std::thread::sleep(Duration::from_millis(350));
+        looking.look().unwrap_err();
+        drop(looking);
+        // One that has waited for work for long is not late.
+        let idle = publisher(|_| Ok(Outbox::default()));
+        std::thread::sleep(Duration::from_millis(350));
+        drop(idle);
+        assert!(started.elapsed() < Duration::from_secs(60));
     }
 }

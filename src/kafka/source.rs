@@ -9,9 +9,9 @@
 //! deadline) until the role has said where an assigned partition starts, or has finished
 //! what it holds of a revoked one.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -190,7 +190,7 @@ impl Source {
 
     /// This member of the group, for the thread that commits.
     pub fn member(&self) -> Member {
-        Member { consumer: Arc::clone(&self.consumer), is_late: Arc::clone(&self.is_late) }
+        Member { consumer: Arc::downgrade(&self.consumer), is_late: Arc::clone(&self.is_late) }
     }
 
     /// First offset and end of a partition.
@@ -204,10 +204,11 @@ impl Source {
     }
 }
 
-/// A member of a consumer group, as the transactions that commit its offsets know it.
+/// A member of a consumer group, as the transactions that commit its offsets know it: it does not outlive its
+/// [`Source`].
 #[derive(Clone)]
 pub struct Member {
-    consumer: Arc<BaseConsumer<Rebalances>>,
+    consumer: Weak<BaseConsumer<Rebalances>>,
     is_late: Arc<AtomicBool>,
 }
 
@@ -223,14 +224,15 @@ impl Member {
     /// holds of these is another's, and the next generation would not fence it.
     pub fn metadata(&self) -> Option<ConsumerGroupMetadata> {
         // In this order: who is not late by now has not joined a generation without these partitions.
-        let metadata = self.consumer.group_metadata();
+        let metadata = self.consumer.upgrade()?.group_metadata();
         metadata.filter(|_| !self.is_late.load(Ordering::SeqCst))
     }
 
     /// Commits offsets outside of a transaction: what a benchmark compares with.
     pub(super) fn commit(&self, offsets: &[(Partition, NextOffset)]) -> Result<(), KafkaError> {
         let list = offset_list(offsets).map_err(KafkaError::Consume)?;
-        self.consumer.commit(&list, CommitMode::Async).map_err(KafkaError::Consume)
+        let consumer = self.consumer.upgrade().ok_or(KafkaError::NoGroup)?;
+        consumer.commit(&list, CommitMode::Async).map_err(KafkaError::Consume)
     }
 }
 

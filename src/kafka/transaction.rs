@@ -4,8 +4,8 @@
 //! with the offsets it came from, or not at all (invariants 2 and 5). After an error the
 //! transaction is aborted and the role starts again from what is committed.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -118,6 +118,8 @@ pub struct Transactions {
     role: &'static str,
     topics: Vec<String>,
     deadline: Duration,
+    /// Steps that were begun or done, for whoever watches.
+    steps: Arc<AtomicUsize>,
 }
 
 impl std::fmt::Debug for Transactions {
@@ -153,12 +155,19 @@ impl Transactions {
             }
             producer.init_transactions(deadline).map_err(unreachable)?;
         }
-        Ok(Transactions { producer, role, topics: topics.iter().map(|&t| t.to_owned()).collect(), deadline })
+        let topics = topics.iter().map(|&t| t.to_owned()).collect();
+        Ok(Transactions { producer, role, topics, deadline, steps: Arc::default() })
     }
 
     /// The role that publishes.
     pub(super) fn role(&self) -> &'static str {
         self.role
+    }
+
+    /// How many steps of transactions were begun or done. None takes longer than two deadlines, if librdkafka keeps
+    /// them.
+    pub(super) fn steps(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.steps)
     }
 
     /// How long each step may take.
@@ -221,6 +230,7 @@ impl Transactions {
     /// Aborts. librdkafka throws away what is still to be delivered and waits until that was heard, which
     /// nobody does while it waits: without a word from here an abort takes its whole deadline.
     fn abort(&self) -> Result<(), Cause> {
+        self.steps.fetch_add(1, Ordering::Relaxed);
         self.producer.purge(PurgeConfig::default().queue().inflight());
         self.hear_all();
         self.producer.abort_transaction(self.deadline)
@@ -311,8 +321,9 @@ impl Transactions {
         self.producer.context().check()
     }
 
-    /// A point at which tests break the process or take its answer away.
+    /// A step that is done, at which tests break the process or take its answer away.
     fn passes(&self, step: &'static str) -> Result<(), KafkaError> {
+        self.steps.fetch_add(1, Ordering::Relaxed);
         if fault(self.role, step) {
             return Err(KafkaError::Deadline { what: "an answer that a test took away", deadline: self.deadline });
         }
