@@ -274,12 +274,14 @@ impl Run<'_> {
     fn end(&mut self, calm: &Calm) -> Option<Wrong> {
         // First whoever trains: then the champion stays who it is, and must be the one in use.
         self.processes.sort_by_key(|process| process.role != TRAIN);
-        for process in self.processes.drain(..).collect::<Vec<_>>() {
-            let (role, is_last) = (process.role, process.role != TRAIN);
-            if is_last && role == "score" && self.swaps() && !self.uses_champion() {
+        for Process { role, instance, daemon } in self.processes.drain(..).collect::<Vec<_>>() {
+            let planned = self.faults(role);
+            if role == "score" && self.swaps() && !self.uses_champion() {
                 return Some(Wrong::Stuck("the champion of the registry is not in use".to_owned()));
             }
-            if process.daemon.terminate() != Some(0) {
+            // A planned end may come as late as this: then who is back drains.
+            let drains = |daemon: Daemon| daemon.terminate() == Some(0);
+            if !drains(daemon) && (self.faults(role) == planned || !drains(self.daemon(role, instance))) {
                 return Some(Wrong::Stuck(format!("{role} did not drain")));
             }
         }
