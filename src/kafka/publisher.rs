@@ -5,10 +5,10 @@
 //! error nothing more is published: the role starts again from what is committed. Dropped, it
 //! first ends what it has begun, so that a role that starts again reads settled offsets.
 //!
-//! But never waits without end. librdkafka waits for the answer of a coordinator without a deadline when it commits
-//! offsets in a transaction, and where that is lost (seen after a broker had stood still) its thread never comes back.
-//! Who has made no step for longer than any may take is left behind: the next producer of the same transactional id
-//! fences it, and so does the next generation of the group.
+//! But never waits without end. When offsets are committed in a transaction, librdkafka waits for the coordinator's
+//! answer without a deadline of its own (`rd_kafka_send_offsets_to_transaction`), so that a thread may never come back:
+//! a role once stood still in that way after a broker had. Who has made no step for longer than any may take is left
+//! behind: the next producer of the same transactional id fences it, and so does the next generation of the group.
 
 use std::error::Error;
 use std::sync::Arc;
