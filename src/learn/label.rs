@@ -3,6 +3,8 @@
 //! Subjects are labelled one after the other, part by part, and what is found is written some parts at a time: however
 //! large the data are, no more of them is in memory.
 
+mod shelf;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,11 +15,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 use tokio::runtime::Handle;
 
+use self::shelf::Shelf;
 use super::LearnError;
 use super::aces::{self, Config, Evaluator};
 use super::facts::Facts;
 use super::output::ParquetFile;
-use crate::events::{Codes, Fact, Micros, SubjectId};
+use crate::events::{Codes, Micros, SubjectId};
 use crate::library::{Library, MedsPart, MedsSubjects, Snapshot, Table};
 
 /// Parts of MEDS data that are read before their labels are written, for each core: more than one, since they differ in
@@ -101,30 +104,46 @@ pub fn label_meds(path: &Path, config: &Config, out: &Path) -> Result<LabelRepor
     output.finish()
 }
 
-/// The labels of a partition, by subject.
-async fn of_partition(snapshot: &Snapshot, partition: u32, config: &Config) -> Result<Labels, LearnError> {
-    let (mut evaluator, mut labels) = (Evaluator::new(config), Labels::default());
+/// The labels of a partition.
+async fn of_partition(snapshot: &Snapshot, partition: u32, config: &Config) -> Result<Found, LearnError> {
+    let (mut evaluator, mut shelf, mut with) = (Evaluator::new(config), Shelf::make()?, 0);
     let twice = [snapshot.history(partition)?, snapshot.history(partition)?];
     let mut each = |facts: &mut Facts, subject| {
         let of = facts.take(subject);
-        labels.add(&mut evaluator, facts.codes(), subject, &of);
-        Ok(())
+        let labels = evaluator.labels(facts.codes(), &of);
+        with += u64::from(!labels.is_empty());
+        shelf.put(subject, labels.iter().map(|label| (label.prediction_time, label.value)))
     };
     Facts::new(config).read_by_subject(twice, &mut each).await?;
-    labels.sort();
-    labels.occurred = evaluator.occurred().to_vec();
-    Ok(labels)
+    Ok(Found { labels: Laid::Down(shelf), with, occurred: evaluator.occurred().to_vec(), refused: 0 })
 }
 
-fn of_part(part: &MedsPart<'_>, config: &Config) -> Result<Labels, LearnError> {
-    let (mut evaluator, mut labels) = (Evaluator::new(config), Labels::default());
+fn of_part(part: &MedsPart<'_>, config: &Config) -> Result<Found, LearnError> {
+    let (mut evaluator, mut labels, mut with) = (Evaluator::new(config), Labels::default(), 0);
     let refused = part.for_each_subject(&mut Codes::default(), &mut |codes, subject, facts| {
-        labels.add(&mut evaluator, codes, subject, facts);
+        let found = evaluator.labels(codes, facts);
+        with += u64::from(!found.is_empty());
+        found.iter().for_each(|label| labels.push(subject, label.prediction_time, label.value));
         Ok::<_, LearnError>(())
     })?;
-    labels.refused = refused;
-    labels.occurred = evaluator.occurred().to_vec();
-    Ok(labels)
+    Ok(Found { labels: Laid::Here(labels), with, occurred: evaluator.occurred().to_vec(), refused })
+}
+
+/// What was found in a part.
+struct Found {
+    labels: Laid,
+    /// Subjects with a label.
+    with: u64,
+    occurred: Vec<bool>,
+    refused: u64,
+}
+
+/// Where the labels of a part are.
+enum Laid {
+    /// In memory, in the order in which they are written.
+    Here(Labels),
+    /// In a file.
+    Down(Shelf),
 }
 
 /// The file of labels, and what has been written to it.
@@ -161,25 +180,30 @@ impl Output {
         &mut self,
         parts: &[P],
         of_core: usize,
-        read: impl Fn(&P) -> Result<Labels, LearnError> + Sync,
+        read: impl Fn(&P) -> Result<Found, LearnError> + Sync,
     ) -> Result<(), LearnError> {
         for some in parts.chunks(rayon::current_num_threads() * of_core) {
-            let found: Vec<Labels> = some.par_iter().with_max_len(1).map(&read).collect::<Result<_, LearnError>>()?;
-            for labels in found {
-                self.add(labels)?;
-            }
+            let found: Vec<Found> = some.par_iter().with_max_len(1).map(&read).collect::<Result<_, LearnError>>()?;
+            found.into_iter().try_for_each(|found| self.add(found))?;
         }
         Ok(())
     }
 
-    fn add(&mut self, labels: Labels) -> Result<(), LearnError> {
-        self.report.labels += labels.subjects.len() as u64;
+    fn add(&mut self, found: Found) -> Result<(), LearnError> {
+        self.report.subjects += found.with;
+        self.report.refused += found.refused;
+        aces::merge(&mut self.occurred, &found.occurred);
+        match found.labels {
+            Laid::Here(labels) => self.put(labels),
+            Laid::Down(shelf) => shelf.take(self.config.has_label(), &mut |labels| self.put(labels)),
+        }
+    }
+
+    fn put(&mut self, labels: Labels) -> Result<(), LearnError> {
+        self.report.labels += labels.len() as u64;
         if let Some(positives) = &mut self.report.positives {
             *positives += labels.values.iter().filter(|value| **value).count() as u64;
         }
-        self.report.subjects += labels.with;
-        self.report.refused += labels.refused;
-        aces::merge(&mut self.occurred, &labels.occurred);
         self.file.write(&labels.batch(&self.schema)?)
     }
 
@@ -190,35 +214,24 @@ impl Output {
     }
 }
 
-/// Labels of a part, column by column.
+/// Labels, column by column.
 #[derive(Default)]
 struct Labels {
     subjects: Vec<i64>,
     times: Vec<Micros>,
     /// As long as the others, or empty if the task labels no window.
     values: Vec<bool>,
-    /// Subjects with a label.
-    with: u64,
-    occurred: Vec<bool>,
-    refused: u64,
 }
 
 impl Labels {
-    fn add(&mut self, evaluator: &mut Evaluator<'_>, codes: &Codes, subject: SubjectId, facts: &[Fact]) {
-        let found = evaluator.labels(codes, facts);
-        self.with += u64::from(!found.is_empty());
-        self.subjects.extend(found.iter().map(|_| subject.0));
-        self.times.extend(found.iter().map(|label| label.prediction_time));
-        self.values.extend(found.iter().filter_map(|label| label.value));
+    fn push(&mut self, subject: SubjectId, time: Micros, value: Option<bool>) {
+        self.subjects.push(subject.0);
+        self.times.push(time);
+        self.values.extend(value);
     }
 
-    /// Puts them in the order of their subjects; those of one stay in theirs.
-    fn sort(&mut self) {
-        let mut order: Vec<usize> = (0..self.subjects.len()).collect();
-        order.sort_by_key(|at| self.subjects[*at]);
-        self.subjects = order.iter().map(|at| self.subjects[*at]).collect();
-        self.times = order.iter().map(|at| self.times[*at]).collect();
-        self.values = order.iter().filter_map(|at| self.values.get(*at).copied()).collect();
+    fn len(&self) -> usize {
+        self.subjects.len()
     }
 
     /// The columns as the file has them.
