@@ -73,6 +73,25 @@ fn features_and_queries_tell_of_the_library_what_it_holds() {
 }
 
 #[test]
+fn meds_data_that_is_read_twice_adds_nothing_whoever_else_is_read_with_it() {
+    let place = Place::new("hospital", "localhost:1");
+    place.json(&["import", "--format", "flat", &ward(&place)]);
+    let whole = place.path("meds");
+    let exported = place.json(&["export", "--format", "meds", &whole])["events"].as_u64().unwrap();
+    assert!(exported >= 3 * 26, "{exported}");
+
+    let other = Place::new("hospital", "localhost:1");
+    // The second time in the same run, and once more in another.
+    let twice = other.json(&["import", "--format", "meds", &whole, &whole]);
+    assert_eq!((&twice["read"], &twice["events"]), (&(2 * exported).into(), &exported.into()), "{twice}");
+    assert_eq!((&twice["accepted"], &twice["dropped"]), (&exported.into(), &exported.into()), "{twice}");
+    let again = other.json(&["import", "--format", "meds", &whole]);
+    assert_eq!((&again["dropped"], &again["events"]), (&exported.into(), &0.into()), "{again}");
+    let back = other.path("meds");
+    assert_eq!(other.json(&["export", "--format", "meds", &back])["events"], exported);
+}
+
+#[test]
 fn every_feature_of_the_site_is_described_with_what_it_is_made_of() {
     let place = Place::new("hospital", "localhost:1");
     let features = place.lines(&["features", "--describe"]);

@@ -21,7 +21,7 @@ use super::mapping::{mapping_for, table};
 use super::records::{Records, records};
 use super::{CliError, SiteArgs, print, runtime, spinner};
 use crate::decode::csv::Mapping;
-use crate::events::{EventKey, EventsView};
+use crate::events::{EventKey, EventsView, SubjectId};
 use crate::library::{Library, fingerprint, read_meds};
 use crate::normalize::{Normalizer, Outcome, Record};
 use crate::roles::Site;
@@ -139,8 +139,11 @@ struct Import<'s> {
     normalizer: Normalizer,
     /// Every content that every fact of the library ever had.
     known: HashSet<(EventKey, u64)>,
-    /// The latest content of every fact read in this run, so that a value corrected and set back stays.
+    /// The latest content of every fact read in this run, so that a value corrected and set back stays. Not of MEDS
+    /// data, where no two rows have one key.
     latest: HashMap<EventKey, u64>,
+    /// Whose rows were in the MEDS data read so far.
+    met: HashSet<SubjectId>,
     waiting: Vec<RecordBatch>,
     rows: usize,
     summary: Summary,
@@ -165,6 +168,7 @@ impl<'s> Import<'s> {
             normalizer: site.normalizer(pseudonyms).map_err(CliError::Site)?,
             known: runtime.block_on(library.contents())?,
             latest: HashMap::new(),
+            met: HashSet::new(),
             library,
             runtime,
             waiting: Vec::new(),
@@ -282,9 +286,18 @@ impl<'s> Import<'s> {
 
     fn meds(&mut self, path: &Path) -> Result<(), CliError> {
         let mut reader = read_meds(path)?;
+        let (mut own, mut is_apart) = (HashSet::new(), true);
         for batch in reader.by_ref() {
             let batch = batch?;
-            let kept = self.keep_new(&batch)?;
+            let of = subjects(&batch)?;
+            if is_apart && !self.met.is_disjoint(&of) {
+                // What was read of them before must be known.
+                self.write()?;
+                self.known = self.runtime.block_on(self.library.contents())?;
+                is_apart = false;
+            }
+            own.extend(of);
+            let kept = self.keep_unknown(&batch)?;
             let new = kept.true_count() as u64;
             self.summary.read += batch.num_rows() as u64;
             self.summary.accepted += new;
@@ -300,7 +313,18 @@ impl<'s> Import<'s> {
             let reason = format!("field (column '{column}' is null)");
             self.reasons.entry(reason).or_insert(Dead { count: 0, first: String::new() }).count += count;
         }
+        self.met.extend(own);
         Ok(())
+    }
+
+    /// Which rows, no two of which have one key, say something that the library does not hold yet.
+    fn keep_unknown(&self, batch: &RecordBatch) -> Result<BooleanArray, CliError> {
+        let view = EventsView::new(batch)?;
+        let is_unknown = |row| {
+            let event = view.row(row);
+            self.known.is_empty() || !self.known.contains(&(event.event_key, fingerprint(&event)))
+        };
+        Ok((0..view.len()).map(|row| Some(is_unknown(row))).collect())
     }
 
     /// Which rows say something that the library does not hold yet.
@@ -334,6 +358,12 @@ impl<'s> Import<'s> {
         self.rows = 0;
         Ok(())
     }
+}
+
+/// Whose the rows of a batch are.
+fn subjects(batch: &RecordBatch) -> Result<HashSet<SubjectId>, CliError> {
+    let view = EventsView::new(batch)?;
+    Ok((0..view.len()).filter_map(|row| view.row(row).subject).collect())
 }
 
 fn filter(batch: &RecordBatch, kept: &BooleanArray) -> Result<RecordBatch, CliError> {
