@@ -13,7 +13,7 @@ use super::route::{self, by_owner};
 use super::{Context, RoleError};
 use crate::events::{self, EventRef, EventsBuilder, EventsError, JOIN, LEAVE, Linked, Micros, Op, SubjectId};
 use crate::kafka::{
-    Block, Follower, KafkaError, NextOffset, Outbox, Partition, Source, SourceEvent, SourceSettings, Transactions,
+    Block, Follower, NextOffset, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings, Transactions,
 };
 use crate::normalize::{Decision, Entry, Forest, Move, Statement, kind_word};
 use crate::settings::Settings;
@@ -84,7 +84,7 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
                 let _ = reply.send(());
             }
             Some(SourceEvent::Failed(error)) => return Err(error.into()),
-            None => role.transactions.hear(),
+            None => role.publisher.look()?,
         }
     }
     Ok(())
@@ -92,12 +92,12 @@ pub(super) fn run(context: &Context, beat: &Beat) -> Result<(), RoleError> {
 
 struct Link<'c> {
     context: &'c Context,
+    // Before the source: what is under way is committed while the member is still in its group.
+    publisher: Publisher,
     source: Source,
-    transactions: Transactions,
     forest: Forest,
     /// The partition, if it is this process's, and where reading of it goes on.
     owned: Option<(Partition, NextOffset)>,
-    outbox: Outbox,
 }
 
 impl<'c> Link<'c> {
@@ -113,21 +113,16 @@ impl<'c> Link<'c> {
             // A statement that is read again changes nothing.
             writes: None,
         })?;
-        Ok(Link {
-            context,
-            source,
-            transactions: Transactions::open(settings, "link", &[&topics.events, &topics.identity])?,
-            forest: Forest::default(),
-            owned: None,
-            outbox: Outbox::default(),
-        })
+        let transactions = Transactions::open(settings, "link", &[&topics.events, &topics.identity])?;
+        let publisher = Publisher::start(transactions, source.member(), context.metrics.clone())?;
+        Ok(Link { context, publisher, source, forest: Forest::default(), owned: None })
     }
 
     /// One block of statements into one transaction.
     fn batch(&mut self, block: &Block) -> Result<(), RoleError> {
         let Some((partition, next)) = &mut self.owned else { return Ok(()) };
         let settings = &self.context.site.settings;
-        self.outbox.clear();
+        let mut outbox = self.publisher.outbox();
         let mut rows = EventsBuilder::new();
         let mut counts: Vec<(&'static str, &'static str)> = Vec::new();
         let first = next.0;
@@ -146,7 +141,7 @@ impl<'c> Link<'c> {
             let Decision::Change(change) = decision else { continue };
             self.forest.apply(change.entry);
             let key = change.entry.identifier.0.to_string();
-            self.outbox.push(IDENTITY, key.as_bytes(), &serde_json::to_vec(&change.entry)?);
+            outbox.push(IDENTITY, key.as_bytes(), &serde_json::to_vec(&change.entry)?);
             if let Some(moves) = &change.moves {
                 let source = format!("{}-{}-{}#0", partition.topic, partition.number, record.offset);
                 tell(&mut rows, moves, change.entry.number, statement.at, &source, |subject, text| {
@@ -158,16 +153,17 @@ impl<'c> Link<'c> {
             return Ok(());
         }
         for (number, rows) in by_owner(&rows.finish()?, settings.topics.partitions)?.iter().enumerate() {
-            route::push(&mut self.outbox, EVENTS, number, rows, settings.limits.batch_bytes, None)?;
+            route::push(&mut outbox, EVENTS, number, rows, settings.limits.batch_bytes, None)?;
         }
-        let group = self.source.member().metadata().ok_or(KafkaError::NoGroup)?;
-        self.transactions.publish(&self.outbox, &[(partition.clone(), *next)], &group)?;
-        let metrics = &self.context.metrics;
-        metrics.transactions.with_label_values(&["link", "committed"]).inc();
-        for (kind, outcome) in counts {
-            metrics.identity_links.with_label_values(&[kind, outcome]).inc();
-        }
-        Ok(())
+        let (offsets, metrics) = (vec![(partition.clone(), *next)], self.context.metrics.clone());
+        let committed = Box::new(move || {
+            for (kind, outcome) in counts {
+                metrics.identity_links.with_label_values(&[kind, outcome]).inc();
+            }
+        });
+        self.publisher.publish(Parcel { outbox, fill: Box::new(|_| Ok(())), offsets, committed })?;
+        // Decisions are rare, and who is told of one should not wait for the next.
+        Ok(self.publisher.settle()?)
     }
 }
 

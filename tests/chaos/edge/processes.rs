@@ -53,6 +53,26 @@ fn invariant_05_two_owners_never_commit_the_same_partition() {
 }
 
 #[test]
+fn a_transaction_that_never_ends_is_left_behind_and_its_work_done_again() {
+    let Some(broker) = Broker::start() else { return };
+    let scene = Scene::ward(broker, 20, 96);
+    let calm = scene.calm();
+    let mut place = scene.place("stuck");
+    // A role waits three of them for a step.
+    place.set("AUSCULT__KAFKA__DEADLINE", "5s");
+    let plan = "normalize.produced=3:sleep 3600000,score.produced=3:sleep 3600000";
+    let daemon = place.daemon_with("normalize,score,archive", &[("AUSCULT_FAULTS", plan)]);
+    settled(&scene, &place, "stuck", &calm, Duration::from_secs(120));
+    let log = daemon.log();
+    for said in ["broken here", "a thread is left behind"] {
+        assert_eq!(log.matches(said).count(), 2, "{said}:\n{log}");
+    }
+    // Nor does it hold up the end.
+    assert_eq!(daemon.terminate(), Some(0));
+    settled(&scene, &place, "stuck", &calm, Duration::ZERO);
+}
+
+#[test]
 fn who_ends_between_the_steps_of_a_rebalance_leaves_no_partition_unread() {
     let Some(broker) = Broker::start() else { return };
     let place = Place::new("hospital", &broker.bootstrap);
