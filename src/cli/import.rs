@@ -28,7 +28,7 @@ use crate::roles::Site;
 use crate::settings::Format;
 
 /// Rows that are gathered before they are written: bounds memory, keeps files large.
-const ROWS: usize = 2_000_000;
+const ROWS: usize = 1_000_000;
 /// Bytes of one batch through the plan.
 const BATCH_BYTES: usize = 8 << 20;
 
