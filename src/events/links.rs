@@ -230,6 +230,14 @@ impl Links {
         self.stays.get(&(subject, under)).map_or(0, |stay| stay.number)
     }
 
+    /// Takes over what the rows of other subjects of the same partition said. All that a row changes here is its own
+    /// subject's: of the one on the other side of a link a row of its own says so.
+    pub fn absorb(&mut self, other: Links) {
+        self.stays.extend(other.stays);
+        self.words.extend(other.words);
+        self.facts += other.facts;
+    }
+
     /// Heap bytes, about.
     pub fn bytes(&self) -> usize {
         self.stays.len() * size_of::<((SubjectId, SubjectId), Stay)>() + self.facts * size_of::<(EventKey, Word)>()

@@ -212,6 +212,22 @@ impl Fold {
         count
     }
 
+    /// Takes over the state of a fold of the same log that was told of other subjects, and of all the ticks too.
+    pub fn absorb(&mut self, mut other: Fold) {
+        for (id, subject) in other.subjects {
+            self.index.insert(id.0, self.subjects.len() as u32);
+            self.subjects.push((id, subject));
+        }
+        self.pending.append(&mut other.pending);
+        self.links.absorb(other.links);
+        self.resting.absorb(other.resting);
+        self.is_trimmed |= other.is_trimmed;
+        self.position = self.position.max(other.position);
+        self.known = self.known.max(other.known);
+        self.bytes += other.bytes;
+        self.skipped += other.skipped;
+    }
+
     /// How many subjects are in memory.
     pub fn subjects(&self) -> usize {
         self.subjects.len()

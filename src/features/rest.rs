@@ -37,6 +37,12 @@ impl Resting {
         self.fired.insert(id.0, fired);
     }
 
+    /// Takes over other subjects that rest.
+    pub(super) fn absorb(&mut self, other: Resting) {
+        self.fired.extend(other.fired);
+        self.bytes += other.bytes;
+    }
+
     fn take(&mut self, id: SubjectId) -> Option<Box<[Micros]>> {
         let fired = self.fired.remove(&id.0)?;
         self.bytes -= size_of_val(&*fired);
@@ -45,6 +51,11 @@ impl Resting {
 }
 
 impl Fold {
+    /// Before when a subject was last told of that has been inactive for so long.
+    pub fn inactive_since(&self, long: Micros) -> Micros {
+        self.clock().unwrap_or(self.known()).saturating_sub(long)
+    }
+
     /// How many of the subjects in memory [`Fold::rest`] would let go, if all of their rows are archived.
     pub fn restful(&self, before: Micros) -> usize {
         self.awake().iter().filter(|(_, subject)| may_rest(subject, before)).count()

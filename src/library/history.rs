@@ -140,6 +140,12 @@ impl History {
         self
     }
 
+    /// How many rows stand in the files that are not begun yet, as the table's log says; of a file of which it does not
+    /// say so, a guess.
+    pub fn rows(&self) -> u64 {
+        self.groups.iter().map(|group| group.rows).sum()
+    }
+
     /// The next rows (schema of the table, of which the first columns of [`Table::Events`] are the event schema; or
     /// the columns that are [read](Self::reading)), or `None` at the end.
     ///

@@ -14,6 +14,7 @@ mod moves;
 mod normalize;
 mod past;
 mod recover;
+mod replay;
 mod route;
 mod runtime;
 mod score;

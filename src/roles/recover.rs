@@ -3,19 +3,21 @@
 //! First the case library up to the committed offset C or the archived position D,
 //! whichever is less; then, by reading the log on from there, Kafka up to C. All of that
 //! is folded without emitting. Whatever is missing in between stops the role: it is never
-//! skipped (invariant 3). A subject that rested is folded anew from the library alone, which
+//! skipped (invariant 3). What that takes of memory is bounded, however long the history of a partition is: see
+//! [`replay`](super::replay). A subject that rested is folded anew from the library alone, which
 //! held all of it when it went to rest; one that was trimmed, also from the log after that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZero;
 use std::thread;
 
+use super::replay::{Bounds, ROWS_AT_ONCE, Replayed, replay};
 use super::{Context, RoleError, past};
 use crate::alerts::Memory;
 use crate::events::{EventsView, SubjectId};
 use crate::features::Fold;
 use crate::kafka::{Assigned, NextOffset, Position, read_partitions};
-use crate::library::{Library, Table, positions};
+use crate::library::{Library, Table};
 
 /// A partition of the log of record in the hands of this process.
 #[derive(Debug)]
@@ -52,7 +54,7 @@ pub fn start(assigned: &Assigned, archived: Option<Position>) -> Result<(NextOff
 }
 
 /// Rebuilds the state of assigned partitions, several at a time; reading goes on at [`Part::next`].
-/// `beat` is called after each.
+/// `beat` is called as it goes on.
 pub(super) fn recover(
     context: &Context,
     library: &Library,
@@ -62,14 +64,14 @@ pub(super) fn recover(
     let archived = context.runtime.block_on(library.positions(Table::Events))?;
     let numbers: Vec<i32> = assigned.iter().map(|one| one.partition.number).collect();
     let mut memories = memories(context, &numbers)?;
+    let bounds = Bounds { rows: ROWS_AT_ONCE, inactive: context.site.settings.limits.inactive.as_micros() as i64 };
     let recovered = |one: &Assigned| {
         let number = one.partition.number;
-        let mut fold = context.site.fold();
         let (next, live) = start(one, archived.get(&(number as u32)).map(|&d| Position(d)))?;
-        let rows = context.runtime.block_on(replay(library, number as u32, next, &mut fold))?;
+        let replayed = replay(library, number as u32, next, bounds, || context.site.fold(), &beat);
+        let Replayed { fold, rows, passes } = context.runtime.block_on(replayed)?;
         let subjects = fold.subjects();
-        tracing::info!(partition = number, rows, subjects, from = next.0, live = live.0, "state recovered");
-        beat();
+        tracing::info!(partition = number, rows, passes, subjects, from = next.0, live = live.0, "state recovered");
         Ok((number, Part { fold, memory: HashMap::new(), next, live }))
     };
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
@@ -118,24 +120,6 @@ pub(super) fn wake(
         Ok(())
     })?;
     Ok(part.fold.wake(subjects, told)?)
-}
-
-/// Folds the library's rows of a partition that lie before `next`; returns how many.
-async fn replay(library: &Library, partition: u32, next: NextOffset, fold: &mut Fold) -> Result<u64, RoleError> {
-    let mut history = library.history(partition).await?;
-    let mut rows = 0;
-    while let Some(batch) = history.next().await? {
-        let view = EventsView::new(&batch)?;
-        for (row, &position) in positions(&batch)?.iter().enumerate() {
-            if position >= next.0 {
-                return Ok(rows);
-            }
-            fold.at(position);
-            fold.apply(&view.row(row), None);
-            rows += 1;
-        }
-    }
-    Ok(rows)
 }
 
 /// What the alert policy remembers of the subjects of these partitions.

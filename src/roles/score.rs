@@ -18,7 +18,7 @@ use crate::alerts::{
     cloud_event, decide, score_json,
 };
 use crate::events::{self, EventsView};
-use crate::features::{Applied, Due, FeatureSpec, Fold, Levels, Prediction, Vector};
+use crate::features::{Applied, Due, FeatureSpec, Levels, Prediction, Vector};
 use crate::kafka::{
     Block, NextOffset, Outbox, Parcel, Partition, Publisher, Source, SourceEvent, SourceSettings, Transactions,
 };
@@ -490,8 +490,7 @@ impl<'c> Scoring<'c> {
         if trimmed > 0 {
             self.measure();
         }
-        let before = |fold: &Fold| fold.clock().unwrap_or(fold.known()).saturating_sub(inactive);
-        if self.parts.values().all(|part| part.fold.restful(before(&part.fold)) == 0) {
+        if self.parts.values().all(|part| part.fold.restful(part.fold.inactive_since(inactive)) == 0) {
             return;
         }
         let archived = match self.context.runtime.block_on(self.library.positions(Table::Events)) {
@@ -501,7 +500,7 @@ impl<'c> Scoring<'c> {
         };
         for (number, part) in &mut self.parts {
             if let Some(&position) = archived.get(&(*number as u32)) {
-                part.fold.rest(before(&part.fold), position);
+                part.fold.rest(part.fold.inactive_since(inactive), position);
             }
         }
         self.measure();

@@ -3,6 +3,7 @@
 mod extraction;
 mod lever;
 pub(crate) mod oracle;
+mod passes;
 mod recovery;
 mod scores;
 mod semantics;

@@ -8,7 +8,7 @@ use super::*;
 use crate::events::{DAY, EventsBuilder, EventsView, HOUR, JOIN, LEAVE};
 use crate::features::Applied;
 
-const FEATURES: &str = r#"
+pub(super) const FEATURES: &str = r#"
     [[derived]]
     name = "ratio"
     formula = "CASE WHEN lactate > 1 THEN heart_rate / lactate END"
@@ -57,23 +57,23 @@ const FEATURES: &str = r#"
     aggregate = "mean"
 "#;
 
-fn empty(features: &str) -> Fold {
+pub(super) fn empty(features: &str) -> Fold {
     Fold::new(spec(features), TRIGGERS.iter().map(|text| trigger(text)).collect())
 }
 
 /// What makes another log of one: rows that come again (which, after which), and those of links.
-type Changes = (Vec<(usize, usize)>, Vec<(usize, bool)>);
+pub(super) type Changes = (Vec<(usize, usize)>, Vec<(usize, bool)>);
 
-fn changes(rows: usize) -> impl Strategy<Value = Changes> {
+pub(super) fn changes(rows: usize) -> impl Strategy<Value = Changes> {
     let place = move || 0..rows;
     (prop::collection::vec((place(), place()), 0..40), prop::collection::vec((place(), any::<bool>()), 0..3))
 }
 
 /// A row, and whether it is told under another identifier than that which its subject has its pseudonym from.
-type Told<'a> = (EventRef<'a>, bool);
+pub(super) type Told<'a> = (EventRef<'a>, bool);
 
 /// The log with these changes; subject 1 is told of under the identifier 9 every third time.
-fn changed<'a>(rows: &'a [Row], (again, links): &Changes) -> Vec<Told<'a>> {
+pub(super) fn changed<'a>(rows: &'a [Row], (again, links): &Changes) -> Vec<Told<'a>> {
     let mut log: Vec<Vec<Told<'a>>> = Vec::new();
     for (place, row) in rows.iter().enumerate() {
         let event = row.event();
@@ -96,7 +96,7 @@ fn changed<'a>(rows: &'a [Row], (again, links): &Changes) -> Vec<Told<'a>> {
 }
 
 /// Batches of some rows each.
-fn batches(log: &[Told<'_>], size: usize) -> Vec<arrow::array::RecordBatch> {
+pub(super) fn batches(log: &[Told<'_>], size: usize) -> Vec<arrow::array::RecordBatch> {
     let mut builder = EventsBuilder::new();
     let batch = |rows: &[Told<'_>]| {
         for (event, under) in rows {
@@ -172,7 +172,7 @@ fn whole(batches: &[arrow::array::RecordBatch]) -> (Fold, Due) {
     (fold, due)
 }
 
-const ROWS: usize = 150;
+pub(super) const ROWS: usize = 150;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -326,7 +326,7 @@ fn a_row_that_needs_what_has_gone_is_told_of() {
     );
 }
 
-fn asleep(fold: &Fold, rows: &[EventRef<'_>]) -> Vec<SubjectId> {
+pub(super) fn asleep(fold: &Fold, rows: &[EventRef<'_>]) -> Vec<SubjectId> {
     let mut builder = EventsBuilder::new();
     rows.iter().for_each(|row| builder.push(row).unwrap());
     let batch = builder.finish().unwrap();
