@@ -87,7 +87,8 @@ struct ExportArgs {
     file: PathBuf,
 }
 
-/// What `models export` prints: XGBoost gives the probability before calibration, which is this.
+/// What `models export` prints: XGBoost gives the probability before calibration, which is this, or of a hazard model
+/// the hazard ratio, whose logarithm it takes for log-odds.
 #[derive(Serialize, Debug)]
 struct Exported<'a> {
     #[serde(flatten)]

@@ -16,7 +16,7 @@ use serde::Serialize;
 use super::LearnError;
 use super::aside::aside;
 use super::evaluate::{JudgedRows, scored};
-use super::matrix::{Dataset, LeftOut, Row, Source, dataset, panel_of, write_rows};
+use super::matrix::{Dataset, LeftOut, Row, Source, dataset, onsets, panel_of, write_rows};
 use super::metrics::{Metrics, Scored, evaluate};
 use super::panel::{PanelFigures, PanelRows};
 use super::sample::{Sampled, sample};
@@ -233,8 +233,14 @@ fn judge(
         let held = Part::of(x, rows, &folds.held(fold));
 
         let panel = question.map(|question| panel_of(question, &train.rows, &tuning.rows));
-        let (groups, tuning_groups) = (Some(train.groups), Some(tuning.groups));
-        let spec = FitSpec { groups, tuning_groups, panel, ..own.clone() };
+        let spec = FitSpec {
+            groups: Some(train.groups),
+            tuning_groups: Some(tuning.groups),
+            onsets: Some(onsets(&train.rows)),
+            tuning_onsets: Some(onsets(&tuning.rows)),
+            panel,
+            ..own.clone()
+        };
         let begin = Instant::now();
         let bundle = Bundle::fit(spec, &train.x, &train.labels, &tuning.x, &tuning.labels)?;
         fit_seconds += begin.elapsed().as_secs_f64();
@@ -326,7 +332,8 @@ fn deviation(values: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::SubjectId;
+    use crate::events::{HOUR, SubjectId};
+    use crate::models::BoostingHyper;
 
     /// Two rows a subject; the first column tells the outcome of most, the second one names
     /// the subject, so that a model that saw one row of a subject could know the other.
@@ -382,6 +389,26 @@ mod tests {
         own.params.boosting.min_child_weight = 0.1;
         let auroc = judge(&own, None, &x, &rows, &folds(&rows, 5), &mut |_| {}).unwrap().0.pooled.auroc.unwrap();
         assert!(auroc < 0.62, "{auroc}");
+    }
+
+    /// Against all sense those with the outcome have it last, so that what comes of it tells whose onsets a fit was
+    /// given.
+    #[test]
+    fn a_hazard_learns_from_the_onsets_of_its_own_rows() {
+        let (x, mut rows, mut own) = problem(300);
+        own.family = Family::Hazard;
+        own.params.hazard = BoostingHyper { rounds: 30, patience: 0, eta: 0.1, ..BoostingHyper::default() };
+        for crossfit in [None, Some(3)] {
+            own.crossfit = crossfit;
+            let auroc = |rows: &[Row]| {
+                judge(&own, None, &x, rows, &folds(rows, 3), &mut |_| {}).unwrap().0.pooled.auroc.unwrap()
+            };
+            rows.iter_mut().for_each(|row| row.happens = None);
+            let by_labels = auroc(&rows);
+            rows.iter_mut().for_each(|row| row.happens = Some(row.time + if row.outcome { 50 * HOUR } else { HOUR }));
+            let by_onsets = auroc(&rows);
+            assert!(by_labels > 0.7 && by_onsets < 0.3, "{by_labels} {by_onsets}");
+        }
     }
 
     #[test]

@@ -58,13 +58,16 @@ pub(super) struct Row {
     pub(super) target: Option<Target>,
     /// When what it tells first happened; `None` if it did not.
     pub(super) onset: Option<Micros>,
+    /// When the label's predicate first counts from the start of its window on, also after the window; `None` if it
+    /// never does, as far as is known.
+    pub(super) happens: Option<Micros>,
 }
 
 #[cfg(test)]
 impl Row {
     /// A row at time 0 whose label is yes or no.
     pub(super) fn of(subject: SubjectId, outcome: bool) -> Row {
-        Row { subject, time: 0, outcome, seen: true, target: None, onset: None }
+        Row { subject, time: 0, outcome, seen: true, target: None, onset: None, happens: None }
     }
 }
 
@@ -139,6 +142,13 @@ pub(super) fn write_rows(path: &Path, rows: &[Row], more: Vec<(Field, ArrayRef)>
 pub(super) fn panel_of(question: &Question, train: &[Row], tuning: &[Row]) -> PanelSpec {
     let targets = |rows: &[Row]| rows.iter().filter_map(|row| row.target).collect();
     PanelSpec { question: question.clone(), train: targets(train), tuning: targets(tuning) }
+}
+
+/// Of each row, hours from the prediction until its outcome happens, also after the label's window; what happens no
+/// later than the prediction (a window may start before it) happens as soon after it as the clock can tell.
+pub(super) fn onsets(rows: &[Row]) -> Vec<Option<f32>> {
+    let hours = |row: &Row| Some((row.happens?.saturating_sub(row.time).max(1) as f64 / HOUR as f64) as f32);
+    rows.iter().map(hours).collect()
 }
 
 /// How many patient-days rows watch over: each day (UTC) on which a subject has a row counts as
@@ -372,12 +382,12 @@ fn label(
         let before = dataset.part(split).rows.len();
         match labels.get(subject).and_then(|labels| labels.get(time)) {
             Some(outcome) if outcome.closes > known => dataset.left_out.unsettled += 1,
-            Some(Outcome { told: Some(told), onset, closes }) => {
+            Some(Outcome { told: Some(told), onset, happens, closes }) => {
                 dataset.lags.push(closes.saturating_sub(*time) as f32 / HOUR as f32);
                 let part = dataset.part(split);
                 let (outcome, seen) = (told.outcome.unwrap_or(false), told.outcome.is_some());
-                let (subject, time, onset) = (*subject, *time, *onset);
-                part.rows.push(Row { subject, time, outcome, seen, target: told.target, onset });
+                let (subject, time, onset, happens) = (*subject, *time, *onset, *happens);
+                part.rows.push(Row { subject, time, outcome, seen, target: told.target, onset, happens });
             }
             Some(Outcome { told: None, .. }) => dataset.left_out.contradictory += 1,
             None => dataset.left_out.unlabelled += 1,
@@ -490,6 +500,43 @@ windows:
         let part = std::mem::take(dataset.part(split_of(SubjectId(1))));
         let onsets: Vec<_> = part.rows.iter().map(|row| row.onset.map(|onset| onset / HOUR)).collect();
         assert_eq!(onsets, [Some(5), Some(20), None, None]);
+        let happens: Vec<_> = part.rows.iter().map(|row| row.happens.map(|time| time / HOUR)).collect();
+        assert_eq!(happens, [Some(5), Some(20), Some(60), None]);
+        assert_eq!(super::onsets(&part.rows), [Some(5.0), Some(8.0), Some(35.0), None]);
+    }
+
+    /// Two admissions share one discharge as their index, but not the hour that they are asked about.
+    #[test]
+    fn of_labels_that_agree_the_earliest_outcome_counts() {
+        let config = config(
+            r#"
+predicates:
+  admission: {code: A}
+  discharge: {code: D}
+  death: {code: MEDS_DEATH}
+trigger: admission
+windows:
+  stay: {start: trigger, end: start -> discharge, start_inclusive: true, end_inclusive: true, index_timestamp: end}
+  target: {start: trigger + 10h, end: start + 1h, start_inclusive: false, end_inclusive: true, label: death}
+"#,
+        );
+        let told = [(0, "A"), (2, "A"), (3, "D"), (12, "MEDS_DEATH"), (20, "MEDS_DEATH")];
+        let mut facts = Facts::default();
+        for (key, (time, code)) in (1..).zip(told) {
+            facts.apply(&event(time, code, key, Op::Assert));
+        }
+        let mut dataset = label(facts, (&config, None), made(&[3]), Micros::MAX).unwrap();
+        let rows = std::mem::take(dataset.part(split_of(SubjectId(1)))).rows;
+        assert_eq!((rows.len(), rows[0].outcome, onsets(&rows)), (1, false, vec![Some(9.0)]));
+    }
+
+    /// A window may start before the prediction, and what happens then was not after it.
+    #[test]
+    fn an_onset_is_never_before_the_prediction() {
+        let row = |hours: i64| Row { time: HOUR, happens: Some(hours * HOUR), ..Row::of(SubjectId(1), true) };
+        let onsets = onsets(&[row(0), row(1), row(3)]);
+        assert_eq!(onsets[2], Some(2.0));
+        assert!(onsets[..2].iter().all(|onset| onset.is_some_and(|hours| hours > 0.0 && hours < 1e-6)), "{onsets:?}");
     }
 
     #[test]

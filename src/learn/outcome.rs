@@ -14,6 +14,9 @@ pub(super) struct Outcome {
     pub(super) told: Option<Told>,
     /// When what is watched first happened; `None` if it did not.
     pub(super) onset: Option<Micros>,
+    /// When the label's predicate first counts from the start of its window on, also after the window; `None` if it
+    /// never does, as far as is known.
+    pub(super) happens: Option<Micros>,
     /// When the last window ends: until everything up to then is known, nothing is settled.
     pub(super) closes: Micros,
 }
@@ -43,9 +46,10 @@ pub(super) fn outcomes(
             .and_modify(|outcome| {
                 outcome.told = outcome.told.filter(|before| *before == told);
                 outcome.onset = outcome.onset.into_iter().chain(onset).min();
+                outcome.happens = outcome.happens.into_iter().chain(label.next_outcome).min();
                 outcome.closes = label.closes.max(outcome.closes);
             })
-            .or_insert(Outcome { told: Some(told), onset, closes: label.closes });
+            .or_insert(Outcome { told: Some(told), onset, happens: label.next_outcome, closes: label.closes });
     }
     outcomes
 }

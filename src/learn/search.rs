@@ -305,6 +305,7 @@ fn judge(
     };
     let kept = rung.folds.kept(fold);
     let groups = rung.groups.as_ref().map(|groups| kept.iter().map(|&row| groups[row]).collect());
+    let onsets = own.onsets.as_ref().map(|onsets| kept.iter().map(|&row| onsets[rung.rows[row]]).collect());
     let held = rung.folds.held(fold);
     let targets = |rows: &[usize], panel: &PanelSpec| rows.iter().map(|&row| panel.train[rung.rows[row]]).collect();
     let panel = own.panel.as_ref().map(|panel| PanelSpec {
@@ -321,6 +322,8 @@ fn judge(
         params: hyper.clone(),
         groups,
         tuning_groups: None,
+        onsets,
+        tuning_onsets: None,
         aim: Aim::default(),
         patient_days: None,
         abstain: None,
@@ -351,7 +354,7 @@ fn told(hyper: &Hyper, family: Family) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::models::LogisticHyper;
+    use crate::models::{BoostingHyper, LogisticHyper};
 
     const COLUMNS: usize = 150;
 
@@ -473,6 +476,21 @@ mod tests {
         own.select = Some(Select { rare: Some(1_000), most: None });
         let error = search(&SETTINGS, &own, &x, &labels, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains("train.select.rare"), "{error}");
+    }
+
+    /// The first rung has a quarter of the rows, from everywhere. The onsets follow the column that tells.
+    #[test]
+    fn a_trial_learns_from_the_onsets_of_its_own_rows() {
+        let (mut own, x, labels) = problem(200);
+        own.params.hazard = BoostingHyper { rounds: 40, patience: 0, eta: 0.2, ..BoostingHyper::default() };
+        own.onsets = Some((0..x.rows()).map(|row| Some(100.0 * (1.0 - x.row(row)[0]))).collect());
+        let rungs = rungs(&SETTINGS, &own, &labels).unwrap();
+        assert_ne!(rungs[0].rows, (0..100).collect::<Vec<_>>());
+        let choice = (Family::Hazard, own.params.clone());
+        for fold in 0..3 {
+            let auroc = judge(&choice, &own, &x, &rungs[0], fold).unwrap();
+            assert!(auroc > 0.8, "{auroc}");
+        }
     }
 
     /// A subject of a rung is on it with all rows, and each rung holds the one before it.

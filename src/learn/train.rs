@@ -11,7 +11,7 @@ use super::abstention::Abstention;
 use super::aside::aside;
 use super::evaluate::{JudgedRows, scored};
 use super::gate::judge;
-use super::matrix::{Dataset, LabelLag, LeftOut, Row, Source, dataset, panel_of, patient_days};
+use super::matrix::{Dataset, LabelLag, LeftOut, Row, Source, dataset, onsets, panel_of, patient_days};
 use super::metrics::{Metrics, Scored, evaluate};
 use super::panel::PanelFigures;
 use super::registry::Registry;
@@ -145,6 +145,8 @@ pub async fn train(
         created_at: now,
         groups: Some(train_rows.iter().map(|row| row.subject.0).collect()),
         tuning_groups: Some(tuning_rows.iter().map(|row| row.subject.0).collect()),
+        onsets: Some(onsets(&train_rows)),
+        tuning_onsets: Some(onsets(&tuning_rows)),
         aim: task.policy.aim,
         patient_days: Some([patient_days(&train_rows), patient_days(&tuning_rows)]),
         abstain: task.abstain,

@@ -277,6 +277,7 @@ mod tests {
             value: Some(false),
             count: Some(0),
             outcome_time: None,
+            next_outcome: None,
             trigger_time: 10 * HOUR,
             closes: 40 * HOUR,
             until: Some(34 * HOUR),

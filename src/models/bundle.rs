@@ -267,14 +267,14 @@ impl Bundle {
         }
     }
 
-    /// The model as a file that XGBoost loads; it takes [`Bundle::model_features`], and its probabilities are those
-    /// before calibration.
+    /// The model as a file that XGBoost loads; it takes [`Bundle::model_features`], and tells what calibration takes:
+    /// probabilities, or hazard ratios.
     ///
     /// # Errors
     /// [`ModelError::Export`] for a family that XGBoost does not have.
     pub fn to_xgboost(&self) -> Result<Vec<u8>, ModelError> {
         match self.card.family {
-            Family::Boosting if self.card.question.is_none() => self.model.encode(),
+            Family::Boosting | Family::Hazard if self.card.question.is_none() => self.model.encode(),
             family => Err(ModelError::Export { family }),
         }
     }

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 pub enum Link {
     /// Log-odds: logistic regression, boosting, perceptron, naive Bayes; or any number
-    /// that rises with them (a kernel machine's distance, a bedside score's points), which
-    /// calibration turns into log-odds.
+    /// that rises with them (a kernel machine's distance, a bedside score's points, a log hazard
+    /// ratio), which calibration turns into log-odds.
     LogOdds,
     /// A probability: a forest's mean leaf, a share of neighbours. SHAP values of a forest add up in this space,
     /// not in log-odds, so this is its margin; calibration works on the logit of it, cut

@@ -30,7 +30,9 @@ pub(super) fn fit(
     let labels = [train.1, tuning.1].concat();
     // Where one part does not say whose its rows are, each row counts as a subject.
     let groups = spec.groups.as_ref().zip(spec.tuning_groups.as_ref()).map(|(a, b)| [&a[..], &b[..]].concat());
-    let spec = FitSpec { groups, tuning_groups: None, crossfit: None, ..spec.clone() };
+    // Where one part does not say when outcomes happen, the labels alone tell.
+    let onsets = spec.onsets.as_ref().zip(spec.tuning_onsets.as_ref()).map(|(a, b)| [&a[..], &b[..]].concat());
+    let spec = FitSpec { groups, tuning_groups: None, onsets, tuning_onsets: None, crossfit: None, ..spec.clone() };
     let folds = Folds::new(&labels, spec.groups.as_deref(), count, spec.seed);
     if !folds.can_judge(&labels, 1) {
         let reason = "needs subjects of either outcome in every fold: take fewer folds or gather more history";
@@ -206,6 +208,36 @@ mod tests {
         assert_eq!(most(2_400, 3_000), (1_200, 1_600));
         assert_eq!(most(1_334, 2_000), (1_001, 2_000));
         assert_eq!(most(800, 1_000), (1_500, 2_000));
+    }
+
+    #[test]
+    fn onsets_go_with_their_rows() {
+        let onsets = (0..6u8).map(|row| (row % 2 == 0).then_some(f32::from(row) + 1.0)).collect();
+        let spec = FitSpec { onsets: Some(onsets), ..spec(Family::Hazard, None) };
+        assert_eq!(spec.of_rows(&[4, 1, 2], 6).onsets, Some(vec![Some(5.0), None, Some(3.0)]));
+    }
+
+    /// Onsets of both parts serve: the same rows give the same bundle wherever the second part begins.
+    #[test]
+    fn onsets_of_both_parts_are_those_of_all_rows() {
+        let (x, y, groups) = problem(300, 1);
+        // Of half the rows without the outcome it is known when they have it.
+        let hours = |row: usize| 10.0 + 5.0 * x.row(row)[0];
+        let onsets: Vec<Option<f32>> = (0..600).map(|row| (y[row] || row % 4 < 2).then(|| hours(row))).collect();
+        let fit = |cut: usize, onsets: [Option<&[Option<f32>]>; 2]| {
+            let part = |rows: std::ops::Range<usize>| (x.pick(&rows.clone().collect::<Vec<_>>()), y[rows].to_vec());
+            let ((train, labels), (tuning, tuning_labels)) = (part(0..cut), part(cut..600));
+            let mut spec = spec(Family::Hazard, Some(3));
+            (spec.params.hazard.rounds, spec.params.hazard.patience) = (20, 0);
+            (spec.groups, spec.tuning_groups) = (Some(groups[..cut].to_vec()), Some(groups[cut..].to_vec()));
+            [spec.onsets, spec.tuning_onsets] = onsets.map(|onsets| onsets.map(<[_]>::to_vec));
+            Bundle::fit(spec, &train, &labels, &tuning, &tuning_labels).unwrap().to_files().unwrap().0
+        };
+        let whole = fit(400, [Some(&onsets[..400]), Some(&onsets[400..])]);
+        assert!(fit(540, [Some(&onsets[..540]), Some(&onsets[540..])]) == whole);
+        let labels_alone = fit(400, [None, None]);
+        assert!(labels_alone["model.json"] != whole["model.json"]);
+        assert!(fit(400, [Some(&onsets[..400]), None]) == labels_alone);
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub enum ModelError {
     Lengths {
         /// `training` or `tuning`.
         part: &'static str,
-        /// `labels` or `groups`.
+        /// `labels`, `groups` or `onsets`.
         what: &'static str,
         /// Rows of the matrix.
         rows: usize,
@@ -141,7 +141,7 @@ pub enum ModelError {
         reason: String,
     },
     /// A model that another program cannot read.
-    #[error("a {family} model cannot be written as XGBoost JSON; only boosting can")]
+    #[error("a {family} model cannot be written as XGBoost JSON; only boosting and hazard can")]
     Export {
         /// Which family.
         family: Family,

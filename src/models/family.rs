@@ -6,12 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::bayes::Bayes;
 use super::bedside::Bedside;
-use super::boosting::Boosted;
+use super::boosting::{Boosted, Goal, LOG_ODDS};
 use super::cnn::Cnn;
 use super::committee;
 use super::files::MODEL;
 use super::forest::Forest;
 use super::gru::Gru;
+use super::hazard::LOG_HAZARD;
 use super::knn::Knn;
 use super::linear::Linear;
 use super::neural::Network;
@@ -20,7 +21,7 @@ use super::preprocess::Preprocess;
 use super::stack::Stack;
 use super::svm::Svm;
 use super::text::Text;
-use super::{FitSpec, Hyper, Matrix, Model, ModelError};
+use super::{BoostingHyper, FitSpec, Hyper, Matrix, Model, ModelError};
 
 /// A kind of model.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub enum Family {
     Forest,
     /// Gradient boosted trees.
     Boosting,
+    /// Gradient boosted trees that learn from when the outcome happens, also after the label's window.
+    Hazard,
     /// A small multilayer perceptron.
     Mlp,
     /// Several of the others, weighed against each other.
@@ -69,10 +72,11 @@ pub(super) enum Needs {
 
 impl Family {
     /// Every family.
-    pub const ALL: [Family; 13] = [
+    pub const ALL: [Family; 14] = [
         Family::Logistic,
         Family::Forest,
         Family::Boosting,
+        Family::Hazard,
         Family::Mlp,
         Family::Svm,
         Family::Knn,
@@ -91,6 +95,7 @@ impl Family {
             Family::Logistic => "logistic",
             Family::Forest => "forest",
             Family::Boosting => "boosting",
+            Family::Hazard => "hazard",
             Family::Mlp => "mlp",
             Family::Stack => "stack",
             Family::Gru => "gru",
@@ -117,7 +122,8 @@ impl Family {
     /// What its rows must have gone through.
     pub(super) fn needs(self) -> Needs {
         match self {
-            Family::Boosting | Family::Bedside | Family::Text | Family::Gru | Family::Cnn | Family::Stack => Needs::Raw,
+            Family::Boosting | Family::Hazard | Family::Bedside | Family::Text => Needs::Raw,
+            Family::Gru | Family::Cnn | Family::Stack => Needs::Raw,
             Family::Onnx => Needs::Whole,
             Family::Forest => Needs::Filled,
             Family::Logistic | Family::Mlp | Family::Svm | Family::Knn | Family::Bayes => Needs::Scaled,
@@ -150,14 +156,16 @@ impl Family {
         found: &mut BTreeMap<String, f64>,
     ) -> Result<Box<dyn Model>, ModelError> {
         let (params, seed, groups) = (&spec.params, spec.seed, spec.groups.as_deref());
+        let mut boosted = |goal: &Goal<'_>, hyper: &BoostingHyper| -> Result<Box<dyn Model>, ModelError> {
+            let (model, rounds) = Boosted::fit(goal, hyper, seed, x, groups)?;
+            found.insert("rounds".to_owned(), rounds as f64);
+            Ok(Box::new(model))
+        };
         Ok(match self {
             Family::Logistic => Box::new(Linear::fit(self, &params.logistic, x, labels)?),
             Family::Forest => Box::new(Forest::fit(&params.forest, seed, x, labels)?),
-            Family::Boosting => {
-                let (model, rounds) = Boosted::fit(&params.boosting, seed, x, labels, groups)?;
-                found.insert("rounds".to_owned(), rounds as f64);
-                Box::new(model)
-            }
+            Family::Boosting => boosted(&Goal::log_odds(labels), &params.boosting)?,
+            Family::Hazard => boosted(&Goal::log_hazard(labels, spec.onsets.as_deref()), &params.hazard)?,
             Family::Mlp => {
                 let (model, epochs) = committee::fit(params.mlp.networks, seed, x, |seed| {
                     let (model, epochs) = Network::fit(&params.mlp, seed, x, labels, groups)?;
@@ -203,12 +211,14 @@ impl Family {
 
     /// Reads what the family's [`Model::encode`] wrote; `features`: of a raw row.
     pub(super) fn decode(self, bytes: &[u8], features: usize) -> Result<Box<dyn Model>, ModelError> {
+        let boosted = |objectives: &[&str]| {
+            Boosted::decode(bytes.to_vec(), features, objectives).map_err(|reason| ModelError::corrupt(MODEL, reason))
+        };
         Ok(match self {
             Family::Logistic => Box::new(Linear::decode(bytes)?),
             Family::Forest => Box::new(Forest::decode(bytes)?),
-            Family::Boosting => Box::new(
-                Boosted::decode(bytes.to_vec(), features).map_err(|reason| ModelError::corrupt(MODEL, reason))?,
-            ),
+            Family::Boosting => Box::new(boosted(&LOG_ODDS)?),
+            Family::Hazard => Box::new(boosted(&LOG_HAZARD)?),
             Family::Mlp => committee::decode(bytes, |one| Ok(Box::new(Network::decode(one)?)))?,
             Family::Stack => Box::new(Stack::decode(bytes, features)?),
             Family::Gru => committee::decode(bytes, |one| Ok(Box::new(Gru::decode(one)?)))?,

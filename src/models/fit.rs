@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::boosting::{self, Boosted};
+use super::boosting::{self, Boosted, LOG_ODDS};
 use super::card::check_features;
 use super::conformal;
 use super::crossfit;
@@ -42,6 +42,12 @@ pub struct FitSpec {
     /// Whose each tuning row is, so that a calibration is judged on other subjects than it was
     /// fitted on; none: each row counts as a subject.
     pub tuning_groups: Option<Vec<i64>>,
+    /// Hours from each training row's prediction until its outcome happens, also after the window that its label is
+    /// about; none of a row where it does not, as far as is known. For [`Family::Hazard`]; none at all: its labels
+    /// alone tell.
+    pub onsets: Option<Vec<Option<f32>>>,
+    /// The same of each tuning row, for a fit that takes them in ([`FitSpec::crossfit`]).
+    pub tuning_onsets: Option<Vec<Option<f32>>>,
     /// What the threshold is chosen for.
     pub aim: Aim,
     /// How many patient-days the training and the tuning rows watch over; for
@@ -60,7 +66,7 @@ pub struct FitSpec {
 }
 
 impl FitSpec {
-    /// A fit with default hyperparameters, seed 0, no groups and time 0.
+    /// A fit with default hyperparameters, seed 0, no groups, no onsets and time 0.
     pub fn new(
         family: Family,
         name: impl Into<String>,
@@ -78,6 +84,8 @@ impl FitSpec {
             onnx: None,
             groups: None,
             tuning_groups: None,
+            onsets: None,
+            tuning_onsets: None,
             aim: Aim::default(),
             patient_days: None,
             abstain: None,
@@ -92,13 +100,14 @@ impl FitSpec {
     /// commoner one, and its margins would mean something else.
     pub(super) fn of_rows(&self, rows: &[usize], all: usize) -> FitSpec {
         let groups = self.groups.as_ref().map(|groups| rows.iter().map(|&row| groups[row]).collect());
+        let onsets = self.onsets.as_ref().map(|onsets| rows.iter().map(|&row| onsets[row]).collect());
         let mut params = self.params.clone();
         for most in [&mut params.svm.landmarks, &mut params.knn.rows] {
             if *most < all {
                 *most = (*most * rows.len()).div_ceil(all);
             }
         }
-        FitSpec { groups, params, ..self.clone() }
+        FitSpec { groups, onsets, params, ..self.clone() }
     }
 }
 
@@ -230,7 +239,8 @@ impl Bundle {
     }
 
     /// Takes in a model that XGBoost saved as JSON: a binary classifier over numeric
-    /// features, scored as it is (no calibration), alerting at `threshold`.
+    /// features, scored as it is (no calibration), alerting at `threshold`. So it must tell
+    /// log-odds; a hazard ratio is no risk.
     ///
     /// # Errors
     /// [`ModelError::Import`] if it is no such model or names other features.
@@ -248,7 +258,7 @@ impl Bundle {
         if !named.is_empty() && named != features {
             return Err(problem("its feature names are not those of the feature set, or in another order".to_owned()));
         }
-        let model = Boosted::decode(json.to_vec(), features.len()).map_err(problem)?;
+        let model = Boosted::decode(json.to_vec(), features.len(), &LOG_ODDS).map_err(problem)?;
         let card = Card {
             format: FORMAT,
             name: name.into(),
@@ -289,11 +299,17 @@ fn check(
     check_features(&spec.features)?;
     check_rows("training", &spec.features, train, labels)?;
     check_rows("tuning", &spec.features, tuning, tuning_labels)?;
-    for (part, rows, groups) in
-        [("training", train.rows(), &spec.groups), ("tuning", tuning.rows(), &spec.tuning_groups)]
-    {
-        if let Some(found) = groups.as_ref().map(Vec::len).filter(|&found| found != rows) {
-            return Err(ModelError::Lengths { part, what: "groups", rows, found });
+    for (part, rows, groups, onsets) in [
+        ("training", train.rows(), &spec.groups, &spec.onsets),
+        ("tuning", tuning.rows(), &spec.tuning_groups, &spec.tuning_onsets),
+    ] {
+        for (what, found) in [("groups", groups.as_ref().map(Vec::len)), ("onsets", onsets.as_ref().map(Vec::len))] {
+            if let Some(found) = found.filter(|&found| found != rows) {
+                return Err(ModelError::Lengths { part, what, rows, found });
+            }
+        }
+        if onsets.iter().flatten().flatten().any(|hours| !(hours.is_finite() && *hours > 0.0)) {
+            return Err(ModelError::Parameter { name: "onsets", reason: "must be finite hours above 0" });
         }
     }
     spec.aim.check().map_err(|reason| ModelError::Parameter { name: "aim", reason })?;

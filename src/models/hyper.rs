@@ -18,6 +18,8 @@ pub struct Hyper {
     pub forest: ForestHyper,
     /// Of [`Family::Boosting`].
     pub boosting: BoostingHyper,
+    /// Of [`Family::Hazard`].
+    pub hazard: BoostingHyper,
     /// Of [`Family::Mlp`].
     pub mlp: MlpHyper,
     /// Of [`Family::Stack`], whose members read their own.
@@ -39,6 +41,9 @@ pub struct Hyper {
     /// Of [`Family::Text`].
     pub text: TextHyper,
 }
+
+/// Whether a value holds, its name, and what it must be.
+type Rule = (bool, &'static str, &'static str);
 
 /// Hyperparameters of the logistic regression.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -88,8 +93,8 @@ impl Default for ForestHyper {
 pub struct BoostingHyper {
     /// Most boosting rounds, 1 to 10,000.
     pub rounds: usize,
-    /// Rounds without a better log loss on the held-back fifth of the training subjects
-    /// after which it stops; 0 never stops early.
+    /// Rounds without a better log loss (of a hazard, partial likelihood) on the held-back fifth
+    /// of the training subjects after which it stops; 0 never stops early.
     pub patience: usize,
     /// Rounds when the held-back part has too few outcomes to judge by.
     pub rounds_unwatched: usize,
@@ -130,6 +135,27 @@ impl Default for BoostingHyper {
             bins: 64,
             bags: 1,
         }
+    }
+}
+
+impl BoostingHyper {
+    /// The rules of its values, whose names are these, in the order of the fields.
+    fn rules(&self, names: &[&'static str; 10]) -> Vec<Rule> {
+        let h = self;
+        let weight = |x: f64| x >= 0.0 && x.is_finite();
+        let rules = [
+            ((1..=10_000).contains(&h.rounds), "must be 1 to 10000"),
+            ((1..=10_000).contains(&h.rounds_unwatched), "must be 1 to 10000"),
+            ((1..=16).contains(&h.depth), "must be 1 to 16"),
+            (is_share(h.eta), "must be above 0 and at most 1"),
+            (is_share(h.subsample), "must be above 0 and at most 1"),
+            (is_share(h.colsample), "must be above 0 and at most 1"),
+            (weight(h.min_child_weight), "must be finite and not negative"),
+            (weight(h.lambda), "must be finite and not negative"),
+            ((2..=256).contains(&h.bins), "must be 2 to 256"),
+            ((1..=32).contains(&h.bags), "must be 1 to 32"),
+        ];
+        rules.into_iter().zip(names).map(|((holds, must), name)| (holds, *name, must)).collect()
     }
 }
 
@@ -411,8 +437,7 @@ impl Hyper {
     /// # Errors
     /// [`ModelError::Parameter`] for the first value out of its range.
     pub fn check(&self, family: Family) -> Result<(), ModelError> {
-        let share = |x: f64| x > 0.0 && x <= 1.0;
-        let rules: Vec<(bool, &'static str, &'static str)> = match family {
+        let rules: Vec<Rule> = match family {
             Family::Logistic => {
                 let h = &self.logistic;
                 vec![
@@ -427,25 +452,33 @@ impl Hyper {
                     ((2..=60).contains(&h.depth), "forest.depth", "must be 2 to 60"),
                     (h.min_leaf >= 1, "forest.min_leaf", "must be at least 1"),
                     (h.tried != Some(0), "forest.tried", "must be at least 1"),
-                    (share(h.colsample), "forest.colsample", "must be above 0 and at most 1"),
+                    (is_share(h.colsample), "forest.colsample", "must be above 0 and at most 1"),
                 ]
             }
-            Family::Boosting => {
-                let h = &self.boosting;
-                let weight = |x: f64| x >= 0.0 && x.is_finite();
-                vec![
-                    ((1..=10_000).contains(&h.rounds), "boosting.rounds", "must be 1 to 10000"),
-                    ((1..=10_000).contains(&h.rounds_unwatched), "boosting.rounds_unwatched", "must be 1 to 10000"),
-                    ((1..=16).contains(&h.depth), "boosting.depth", "must be 1 to 16"),
-                    (share(h.eta), "boosting.eta", "must be above 0 and at most 1"),
-                    (share(h.subsample), "boosting.subsample", "must be above 0 and at most 1"),
-                    (share(h.colsample), "boosting.colsample", "must be above 0 and at most 1"),
-                    (weight(h.min_child_weight), "boosting.min_child_weight", "must be finite and not negative"),
-                    (weight(h.lambda), "boosting.lambda", "must be finite and not negative"),
-                    ((2..=256).contains(&h.bins), "boosting.bins", "must be 2 to 256"),
-                    ((1..=32).contains(&h.bags), "boosting.bags", "must be 1 to 32"),
-                ]
-            }
+            Family::Boosting => self.boosting.rules(&[
+                "boosting.rounds",
+                "boosting.rounds_unwatched",
+                "boosting.depth",
+                "boosting.eta",
+                "boosting.subsample",
+                "boosting.colsample",
+                "boosting.min_child_weight",
+                "boosting.lambda",
+                "boosting.bins",
+                "boosting.bags",
+            ]),
+            Family::Hazard => self.hazard.rules(&[
+                "hazard.rounds",
+                "hazard.rounds_unwatched",
+                "hazard.depth",
+                "hazard.eta",
+                "hazard.subsample",
+                "hazard.colsample",
+                "hazard.min_child_weight",
+                "hazard.lambda",
+                "hazard.bins",
+                "hazard.bags",
+            ]),
             Family::Mlp => {
                 let h = &self.mlp;
                 let widths = (1..=4).contains(&h.hidden.len()) && h.hidden.iter().all(|w| (1..=1_024).contains(w));
@@ -546,6 +579,10 @@ impl Hyper {
     }
 }
 
+fn is_share(x: f64) -> bool {
+    x > 0.0 && x <= 1.0
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -570,6 +607,9 @@ mod tests {
         assert!(matches!(hyper.check(Family::Boosting), Err(ModelError::Parameter { name: "boosting.bins", .. })));
         hyper.boosting = BoostingHyper { bags: 33, ..BoostingHyper::default() };
         assert!(matches!(hyper.check(Family::Boosting), Err(ModelError::Parameter { name: "boosting.bags", .. })));
+        hyper.check(Family::Hazard).unwrap();
+        hyper.hazard.lambda = f64::INFINITY;
+        assert!(matches!(hyper.check(Family::Hazard), Err(ModelError::Parameter { name: "hazard.lambda", .. })));
         for colsample in [0.0, 1.01, f64::NAN] {
             hyper.forest.colsample = colsample;
             assert!(matches!(hyper.check(Family::Forest), Err(ModelError::Parameter { name: "forest.colsample", .. })));

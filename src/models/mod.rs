@@ -39,6 +39,7 @@ mod folds;
 mod forest;
 mod gradients;
 mod gru;
+mod hazard;
 mod hyper;
 mod jobs;
 mod knn;

@@ -4,7 +4,7 @@
 //! What bounds a fit (rounds, epochs, patience, trees, bins, models averaged) is never drawn: it stays the task's.
 
 use super::random::{Random, mix};
-use super::{Family, Hyper};
+use super::{BoostingHyper, Family, Hyper};
 
 impl Hyper {
     /// These hyperparameters with those that `family` reads drawn at random: the same for the
@@ -29,15 +29,8 @@ fn draw(hyper: &mut Hyper, family: Family, columns: usize, random: &mut Random) 
             // Of an eighth of the columns in each of its eight parts, a forest still sees all.
             h.colsample = by_factors(random, 0.125, 1.0);
         }
-        Family::Boosting => {
-            let h = &mut hyper.boosting;
-            h.depth = pick(random, &[2, 3, 4, 5, 6, 7]);
-            h.eta = by_factors(random, 0.01, 0.1);
-            h.subsample = evenly(random, 0.5, 1.0);
-            h.colsample = by_factors(random, 0.05, 1.0);
-            h.min_child_weight = by_factors(random, 1.0, 50.0);
-            h.lambda = by_factors(random, 0.1, 100.0);
-        }
+        Family::Boosting => draw_boosting(&mut hyper.boosting, random),
+        Family::Hazard => draw_boosting(&mut hyper.hazard, random),
         Family::Mlp => {
             let h = &mut hyper.mlp;
             h.hidden = pick(random, &[&[32][..], &[64], &[128], &[32, 16], &[64, 32], &[128, 64], &[256, 64]]).to_vec();
@@ -85,6 +78,15 @@ fn draw(hyper: &mut Hyper, family: Family, columns: usize, random: &mut Random) 
             }
         }
     }
+}
+
+fn draw_boosting(h: &mut BoostingHyper, random: &mut Random) {
+    h.depth = pick(random, &[2, 3, 4, 5, 6, 7]);
+    h.eta = by_factors(random, 0.01, 0.1);
+    h.subsample = evenly(random, 0.5, 1.0);
+    h.colsample = by_factors(random, 0.05, 1.0);
+    h.min_child_weight = by_factors(random, 1.0, 50.0);
+    h.lambda = by_factors(random, 0.1, 100.0);
 }
 
 fn pick<T: Copy>(random: &mut Random, of: &[T]) -> T {

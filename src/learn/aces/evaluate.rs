@@ -20,6 +20,8 @@ pub struct Realization {
     pub label: Option<i64>,
     /// When the label predicate first counts in its window; `None` if it does not.
     pub outcome_time: Option<Micros>,
+    /// When it first counts from the start of its window on, in the window or after it; `None` if it never does.
+    pub next_outcome: Option<Micros>,
     /// When the last of its windows ends.
     pub closes: Micros,
     /// When the labelled window ends.
@@ -43,6 +45,8 @@ pub struct Label {
     pub count: Option<i64>,
     /// When the label predicate first occurs in its window; `None` if it does not.
     pub outcome_time: Option<Micros>,
+    /// As of a [`Realization`].
+    pub next_outcome: Option<Micros>,
     /// Time of the trigger that the label belongs to.
     pub trigger_time: Micros,
     /// When the last window ends: until everything up to then is known, the label is not settled.
@@ -93,6 +97,7 @@ impl<'c> Evaluator<'c> {
                 value: found.label.map(|count| count > 0),
                 count: found.label,
                 outcome_time: found.outcome_time,
+                next_outcome: found.next_outcome,
                 trigger_time: found.trigger_time,
                 closes: found.closes,
                 until: found.until,
@@ -225,6 +230,10 @@ fn realize(
     let labelled = config.label.map(|(window, p)| (Mark::Predicate(p), &config.windows[window], spans[window]));
     let label = labelled.map(|(mark, window, span)| count(record, mark, window, span));
     let outcome_time = labelled.and_then(|(mark, window, span)| points(record, mark, window, span).first().copied());
+    let next_outcome = labelled.and_then(|(mark, window, span)| {
+        let (from, _) = places(record, mark, window, span);
+        record.points(mark).get(from).copied()
+    });
     let closes = spans.iter().map(|(_, end)| *end).max().unwrap_or(trigger);
     let (mut firsts, mut values) = (Vec::new(), Vec::new());
     if let Some((_, window, span)) = labelled {
@@ -234,7 +243,17 @@ fn realize(
         values.extend_from_slice(record.measured.1.get(from..to).unwrap_or_default());
     }
     let until = labelled.map(|(_, _, (_, end))| end);
-    Some(Realization { trigger_time: trigger, index_time, label, outcome_time, closes, until, firsts, values })
+    Some(Realization {
+        trigger_time: trigger,
+        index_time,
+        label,
+        outcome_time,
+        next_outcome,
+        closes,
+        until,
+        firsts,
+        values,
+    })
 }
 
 /// The point that a step leads to; `inclusive`: a row at `from` itself counts.

@@ -204,6 +204,25 @@ fn a_label_is_a_count_above_zero_at_the_index_time() {
     assert_eq!(labels(&config, &[]), []);
 }
 
+/// After the window, too; whether at its very start, the window says.
+#[test]
+fn the_next_outcome_is_the_first_from_the_start_of_the_window_on() {
+    let at = |day: i64, code| (Some(day * DAY), code, None);
+    let (codes, facts) = facts([at(0, "X"), at(1, "MEDS_DEATH"), at(2, "X"), at(9, "MEDS_DEATH"), at(10, "X")]);
+    let told = |yaml: &str| -> Vec<(Option<Micros>, Option<Micros>)> {
+        let config = config(yaml).unwrap();
+        let labels = Evaluator::new(&config).labels(&codes, &facts);
+        let days = |time: Option<Micros>| time.map(|time| time / DAY);
+        labels.iter().map(|label| (days(label.outcome_time), days(label.next_outcome))).collect()
+    };
+    assert_eq!(told(MORTALITY), [(Some(1), Some(1)), (None, Some(9)), (None, Some(9)), (None, None), (None, None)]);
+    let inclusive = MORTALITY.replace("start_inclusive: false", "start_inclusive: true");
+    let (first, last) = ((Some(1), Some(1)), (Some(9), Some(9)));
+    assert_eq!(told(&inclusive), [first, first, (None, Some(9)), last, (None, None)]);
+    let later = MORTALITY.replace("start: trigger, end: start + 1 day", "start: trigger + 1 day, end: start + 1 day");
+    assert_eq!(told(&later), [(None, Some(9)), (None, Some(9)), (None, Some(9)), (None, None), (None, None)]);
+}
+
 #[test]
 fn a_window_that_looks_back_has_its_index_where_it_is_named() {
     let yaml = MORTALITY.replace("start: trigger, end: start + 1 day", "start: end - 1 day, end: trigger");
@@ -267,6 +286,7 @@ fn a_task_without_label_gives_times_without_a_value() {
             value: None,
             count: None,
             outcome_time: None,
+            next_outcome: None,
             trigger_time: DAY,
             closes: found[0].closes,
             until: None,

@@ -78,8 +78,9 @@ impl Panel {
             (Question::Class { names, .. } | Question::Time { names, .. }, _) => names.clone(),
             (_, scale) => scale.iter().flat_map(Scale::names).collect(),
         };
-        // Neither is this one's business, and the targets are many.
-        let mut own = FitSpec { panel: None, tuning_groups: None, ..spec.clone() };
+        // Neither is this one's business, and the targets are many. A head's outcome is not the label's, of which alone
+        // it is known when it happens.
+        let mut own = FitSpec { panel: None, tuning_groups: None, onsets: None, tuning_onsets: None, ..spec.clone() };
         if spec.family == Family::Onnx {
             check_classes(spec, question)?;
         }

@@ -90,6 +90,7 @@ fn fit_on(question: &Question, family: Family, rows: usize, select: Option<Selec
     let mut spec = FitSpec::new(family, "panel", names(&["a", "b", "c", "d"]), "spec");
     spec.params.boosting.rounds = 60;
     spec.params.boosting.eta = 0.1;
+    spec.params.hazard = spec.params.boosting.clone();
     spec.params.forest.trees = 40;
     spec.params.svm.landmarks = 100;
     spec.params.mlp.networks = 1;

@@ -67,7 +67,7 @@ fn fit_on(family: Family, linear: bool) -> Bundle {
     if !linear {
         spec.params.bedside.feature = "feature_3".to_owned();
     }
-    spec.params.boosting.eta = 0.1;
+    (spec.params.boosting.eta, spec.params.hazard.eta) = (0.1, 0.1);
     spec.params.forest.trees = 60;
     spec.params.mlp.rate = 2e-3;
     spec.params.logistic.alpha = 1.0;
@@ -128,7 +128,7 @@ fn bounds(family: Family) -> [f64; 2] {
     match family {
         Family::Logistic => [0.85, 0.60],
         Family::Forest => [0.82, 0.76],
-        Family::Boosting => [0.83, 0.80],
+        Family::Boosting | Family::Hazard => [0.83, 0.80],
         Family::Mlp => [0.84, 0.80],
         Family::Svm => [0.78, 0.70],
         Family::Knn => [0.75, 0.65],
@@ -279,6 +279,13 @@ fn a_spec_that_cannot_be_met_is_refused() {
         Bundle::fit(spec, &x, &y, &x, &y).unwrap_err().to_string()
     };
     assert!(refused(&|spec| spec.tuning_groups = Some(vec![1])).contains("tuning matrix has 60 rows but 1 groups"));
+    assert!(refused(&|spec| spec.onsets = Some(vec![None])).contains("training matrix has 60 rows but 1 onsets"));
+    assert!(refused(&|spec| spec.tuning_onsets = Some(vec![])).contains("tuning matrix has 60 rows but 0 onsets"));
+    for hours in [0.0, -1.0, f32::NAN, f32::INFINITY] {
+        let onsets: Vec<Option<f32>> = (0..60).map(|row| (row == 59).then_some(hours)).collect();
+        assert!(refused(&|spec| spec.onsets = Some(onsets.clone())).contains("onsets must be finite hours"));
+        assert!(refused(&|spec| spec.tuning_onsets = Some(onsets.clone())).contains("onsets must be finite hours"));
+    }
     assert!(refused(&|spec| spec.aim = Aim::Ppv(2.0)).contains("aim must be above 0"));
     assert!(refused(&|spec| spec.aim = Aim::AlertsPerPatientDay(1.0)).contains("patient-days"));
     let abstain = Abstain { error_rate: 0.5, too_little_data: true, novel: true };

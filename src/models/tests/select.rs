@@ -24,6 +24,7 @@ fn wide(seed: u64, rows: usize) -> (Matrix, Vec<bool>) {
 fn asked(family: Family, rare: Option<usize>, most: Option<usize>) -> FitSpec {
     let mut spec = FitSpec { select: Some(Select { rare, most }), ..spec(family, ALL) };
     (spec.params.boosting.eta, spec.params.boosting.rounds) = (0.1, 100);
+    spec.params.hazard = spec.params.boosting.clone();
     (spec.params.mlp.rate, spec.params.mlp.epochs) = (2e-3, 20);
     (spec.params.forest.trees, spec.params.stack.folds) = (20, 2);
     spec
