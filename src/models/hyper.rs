@@ -83,7 +83,7 @@ pub struct ForestHyper {
 
 impl Default for ForestHyper {
     fn default() -> Self {
-        ForestHyper { trees: 300, depth: 16, min_leaf: 10, tried: None, colsample: 0.5 }
+        ForestHyper { trees: 300, depth: 16, min_leaf: 10, tried: None, colsample: 0.4 }
     }
 }
 
@@ -191,7 +191,7 @@ impl Default for MlpHyper {
             decay: 2e-2,
             validation: 0.2,
             patience: 10,
-            networks: 5,
+            networks: 4,
         }
     }
 }
