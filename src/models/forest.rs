@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn trees_split_on_what_their_part_sees_and_few_columns_are_enough() {
         let (x, labels) = problem(300, 90);
-        let hyper = ForestHyper { trees: 16, ..ForestHyper::default() };
+        let hyper = ForestHyper { trees: 16, colsample: 0.5, ..ForestHyper::default() };
         let forest = Forest::fit(&hyper, 2, &x, &labels).unwrap();
         for (part, trees) in Part::deal(&hyper, 2, 90).iter().zip(forest.ensemble.trees().chunks(2)) {
             assert_eq!(part.seen.len(), 45);
