@@ -159,7 +159,7 @@ pub async fn evaluate(
         left_out: data.left_out,
         abstention: Abstention::of(&bundle, &assessed, &rows),
         details,
-        subgroups: subgroups(&scored, &groupings, threshold, seed),
+        subgroups: subgroups(&dated, &groupings, threshold, seed),
         subgroups_missing,
         against,
         curves,

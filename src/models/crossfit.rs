@@ -142,10 +142,12 @@ mod tests {
     /// of either outcome would miss the mean.
     #[test]
     fn no_row_is_judged_by_a_model_that_saw_its_subject() {
-        for family in [Family::Boosting, Family::Logistic, Family::Stack, Family::Svm, Family::Knn] {
+        let families = [Family::Boosting, Family::Hazard, Family::Logistic, Family::Stack, Family::Svm, Family::Knn];
+        for family in families {
             let mut spec = spec(family, Some(5));
             (spec.params.svm.landmarks, spec.params.knn.rows) = (700, 700);
-            spec.params.stack.members = vec![Family::Boosting, Family::Logistic];
+            spec.params.stack.members = vec![Family::Boosting, Family::Hazard, Family::Logistic];
+            spec.params.hazard = spec.params.boosting.clone();
             let (bundle, fresh, labels) = fitted(spec);
             let risks = risks(&bundle, &fresh);
             let mean = |of: &dyn Fn(f64, bool) -> f64| {

@@ -620,7 +620,7 @@ impl Naive<'_> {
 }
 
 fn close(a: f32, b: f32, exact: bool) -> bool {
-    a.to_bits() == b.to_bits() || (!exact && (a - b).abs() <= 1e-4 * (1.0 + a.abs())) || (a.is_nan() && b.is_nan())
+    a.to_bits() == b.to_bits() || (!exact && (a - b).abs() <= 1e-6 * (1.0 + a.abs())) || (a.is_nan() && b.is_nan())
 }
 
 proptest! {

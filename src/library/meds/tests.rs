@@ -391,6 +391,17 @@ async fn the_mimic_demo_goes_in_and_out_whole() {
     let exported = export_meds(&library, target.path(), &mut |_| {}).await.unwrap();
     println!("exported in {:?}", started.elapsed());
     assert_eq!(exported, Exported { subjects: 100, events: 916_166 });
+    // The same set of rows: each has a key of what it says and how often that was said before.
+    let mut back = HashSet::new();
+    for batch in read_meds(target.path()).unwrap() {
+        let batch = batch.unwrap();
+        let view = EventsView::new(&batch).unwrap();
+        for event in (0..view.len()).map(|i| view.row(i)) {
+            assert_eq!(known.get(&event.event_key), Some(&super::super::fingerprint(&event)));
+            assert!(back.insert(event.event_key));
+        }
+    }
+    assert_eq!(back.len(), known.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
