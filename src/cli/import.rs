@@ -363,7 +363,7 @@ impl<'s> Import<'s> {
 /// Whose the rows of a batch are.
 fn subjects(batch: &RecordBatch) -> Result<HashSet<SubjectId>, CliError> {
     let view = EventsView::new(batch)?;
-    Ok((0..view.len()).filter_map(|row| view.row(row).subject).collect())
+    Ok((0..view.len()).filter_map(|row| view.subject(row)).collect())
 }
 
 fn filter(batch: &RecordBatch, kept: &BooleanArray) -> Result<RecordBatch, CliError> {

@@ -177,7 +177,7 @@ impl Transactions {
 
     /// Takes what the client has to say of its connections, which would pile up unheard and be logged
     /// much later; to be called now and then while there is nothing to publish.
-    pub fn hear(&self) {
+    pub(super) fn hear(&self) {
         self.producer.poll(Duration::ZERO);
     }
 
@@ -186,7 +186,7 @@ impl Transactions {
     /// # Errors
     /// When it was aborted or its outcome is unknown; the role must then start again from the
     /// committed offsets, because its members may own other partitions by now.
-    pub fn publish(
+    pub(super) fn publish(
         &mut self,
         outbox: &Outbox,
         offsets: &[(Partition, NextOffset)],

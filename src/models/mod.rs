@@ -6,7 +6,6 @@
 //! - the risk of a row is the same bits whether it is scored alone or in a batch, before
 //!   a save or after a load (invariant 6 rests on it): every row takes one code path, and
 //!   no sum depends on how many rows there are, nor on how many cores they are dealt to;
-//! - an explanation is in probability space and adds up to the risk (invariant 10);
 //! - a question of more than yes or no (which, when, how much) is answered by a panel of such models;
 //! - a row that it cannot tell is said to be so, as often as was stated (see [`Conformal`]);
 //! - an explanation is in probability space and adds up to the risk (invariant 10); where

@@ -229,11 +229,12 @@ fn realize(
         config.index.map(|(window, side)| if side == Side::Start { spans[window].0 } else { spans[window].1 });
     let labelled = config.label.map(|(window, p)| (Mark::Predicate(p), &config.windows[window], spans[window]));
     let label = labelled.map(|(mark, window, span)| count(record, mark, window, span));
-    let outcome_time = labelled.and_then(|(mark, window, span)| points(record, mark, window, span).first().copied());
-    let next_outcome = labelled.and_then(|(mark, window, span)| {
-        let (from, _) = places(record, mark, window, span);
-        record.points(mark).get(from).copied()
-    });
+    let (mut outcome_time, mut next_outcome) = (None, None);
+    if let Some((mark, window, span)) = labelled {
+        let (from, to) = places(record, mark, window, span);
+        next_outcome = record.points(mark).get(from).copied();
+        outcome_time = next_outcome.filter(|_| from < to);
+    }
     let closes = spans.iter().map(|(_, end)| *end).max().unwrap_or(trigger);
     let (mut firsts, mut values) = (Vec::new(), Vec::new());
     if let Some((_, window, span)) = labelled {
